@@ -1,0 +1,1 @@
+"""The services of AIRIS EPM. Start reading in `services.metrics`: the others have the same files."""

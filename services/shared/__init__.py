@@ -1,0 +1,1 @@
+"""What all services need, and no business: errors, RPC, filter, bus, ClickHouse, telemetry."""

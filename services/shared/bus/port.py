@@ -1,0 +1,157 @@
+"""What a bus promises. Read by `ingest.py` (Publisher) and `worker.py` (Consumer) of every signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NewType, Protocol, TypeVar
+
+ColumnsT = TypeVar("ColumnsT")
+
+Position = NewType("Position", int)
+"""Where a batch stands in the order of ingest: 1 or more, growing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a batch beside its bytes.
+
+    Attributes:
+        tenant: Whose data it is.
+        message_type: Full protobuf name of the payload's message.
+        received_at: Nanoseconds since 1970 at which the service took it; replay takes this as now.
+        item_count: Accepted items in the payload.
+        request_id: The sender's id of a unary request; empty if it gave none.
+        producer_id: The sender's name over its streams; empty for a unary request.
+        sequence: The batch's number within the producer; 0 for a unary request.
+        rejected: Ascending indices of payload items that were refused and must not be stored.
+    """
+
+    tenant: str
+    message_type: str
+    received_at: int
+    item_count: int
+    request_id: str = ""
+    producer_id: str = ""
+    sequence: int = 0
+    rejected: tuple[int, ...] = ()
+
+
+class Batch(Generic[ColumnsT]):
+    """Accepted items: their wire bytes and, computed once when asked, their columns.
+
+    A batch that is published carries the columns that the check has computed already; one that is replayed
+    decodes them from its bytes.
+    """
+
+    __slots__ = ("_columns", "_decode", "header", "payload")
+
+    def __init__(
+        self,
+        header: Header,
+        payload: bytes,
+        decode: Callable[[Header, bytes], ColumnsT],
+        columns: ColumnsT | None = None,
+    ) -> None:
+        self.header = header
+        self.payload = payload
+        self._decode = decode
+        self._columns = columns
+
+    @property
+    def columns(self) -> ColumnsT:
+        """The accepted items as columns."""
+        if self._columns is None:
+            self._columns = self._decode(self.header, self.payload)
+        return self._columns
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(Generic[ColumnsT]):
+    """Consecutive batches that go to the store as one.
+
+    Attributes:
+        token: The same for the same batches, also after a crash: the store's deduplication token.
+        last: The position of the last batch.
+        batches: The batches in order, with their positions.
+    """
+
+    token: str
+    last: Position
+    batches: Sequence[tuple[Position, Batch[ColumnsT]]]
+
+
+@dataclass(frozen=True, slots=True)
+class InsertLimits:
+    """When batches that have arrived become an insert: whatever is reached first.
+
+    Attributes:
+        max_items: Items, summed over `Header.item_count`.
+        max_bytes: Bytes of payload.
+        max_age: Seconds that the oldest waits for others.
+    """
+
+    max_items: int = 100_000
+    max_bytes: int = 32 * 1024 * 1024
+    max_age: float = 0.05
+
+
+class Publisher(Protocol[ColumnsT]):
+    """Takes batches."""
+
+    async def publish(self, batch: Batch[ColumnsT]) -> Position:
+        """Returns when the batch would survive a power cut.
+
+        Raises:
+            ResourceExhaustedError: The bus is full (BACKLOG_FULL) or the disk is (DISK_FULL); the batch was
+                not taken, and `retry_after` is set.
+            UnavailableError: The bus is closed, or it is not known whether the batch was taken.
+        """
+        ...
+
+
+class Consumer(Protocol[ColumnsT]):
+    """Hands batches on in the order of their positions, to one worker."""
+
+    async def next_insert(self) -> Insert[ColumnsT]:
+        """Waits for batches and joins them.
+
+        The boundaries of the insert are durable before this returns: after a crash the same batches come
+        again as the same inserts with the same tokens. One insert is under way at a time: call `commit`
+        before the next. Cancellation is safe: nothing is lost, the insert is handed out again.
+        """
+        ...
+
+    async def commit(self, insert: Insert[ColumnsT]) -> None:
+        """Says that the store has the insert: it is not handed out again."""
+        ...
+
+    async def wait_committed(self, position: Position) -> None:
+        """Returns when everything up to the position is committed."""
+        ...
+
+
+class Bus(Publisher[ColumnsT], Consumer[ColumnsT], Protocol[ColumnsT]):
+    """Both sides, and the bus's own life."""
+
+    async def open(self) -> None:
+        """Recovers what is there. Raises `UnavailableError` if it cannot be used."""
+        ...
+
+    async def close(self) -> None:
+        """Refuses new batches, finishes those under way, and lets go of files and connections."""
+        ...
+
+    def uncommitted(self) -> Sequence[tuple[Position, Header]]:
+        """After `open`: the headers of batches that are durable but not committed, in order."""
+        ...
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are durable but not committed."""
+        ...
+
+    @property
+    def committed(self) -> Position:
+        """The last committed position; 0 if nothing is."""
+        ...
