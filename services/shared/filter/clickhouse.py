@@ -1,0 +1,200 @@
+"""Compiles a checked filter to a ClickHouse condition with server-side parameters.
+
+Columns come from the schema; every value and map key of the user is a parameter.
+
+Full text is exact by itself: the lowered column is searched for the term, with word ends as `terms` defines them.
+Where the column has `TEXT_INDEX`, `hasAllTokens` with the term's tokens, which every match has, stands before it, so
+that the index picks the rows and the search runs over those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.shared.filter.fields import Field, Kind
+from services.shared.filter.matcher import holds, threshold
+from services.shared.filter.terms import Term
+from services.shared.filter.tree import AllOf, AnyOf, Checked, Negation, Predicate, TermMatch, Test
+
+TEXT_INDEX = (
+    "INDEX {column}_text {column} TYPE text("
+    "tokenizer = 'asciiCJK', preprocessor = translate(lowerUTF8({column}), '_.:;,\\'', '      '))"
+)
+"""The index for a column with full text, a format string: `TEXT_INDEX.format(column="message")` in CREATE TABLE.
+
+Found with `EXPLAIN indexes = 1` and a count of tokens over every code point, on ClickHouse 26.9:
+
+- `asciiCJK` makes one token of a run of ASCII letters and digits and one of every character beyond ASCII, so that a
+  Korean word inside a longer one is found by its syllables. It keeps ASCII words together across `_`, `.`, `:` and `'`
+  ("java.net.ConnectException" is one token); the preprocessor makes those spaces, so that a token is exactly what
+  `terms` calls a word. `ngrams(2)` finds Korean too, but no single character, and takes each English word apart.
+- `hasAllTokens(column, [tokens])` uses it, also for parts written before the index was; it takes the tokens as they
+  are, so they are lowered here. `hasToken`, `ILIKE`, `match` and `positionCaseInsensitiveUTF8` do not use it, nor does
+  `lowerUTF8(column) LIKE`.
+- `lowerUTF8` equals Python's `str.lower` for all code points but 55 letters newer than Python 3.11's Unicode 14.
+"""
+
+# hasAllTokens takes 64 tokens at most; a row that has 32 of them is rare enough.
+_MOST_TOKENS = 32
+
+_INT64 = range(-(2**63), 2**63)
+_ORDER = {
+    Test.EQUAL: "=",
+    Test.LESS: "<",
+    Test.LESS_OR_EQUAL: "<=",
+    Test.GREATER: ">",
+    Test.GREATER_OR_EQUAL: ">=",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A condition, and the values of its parameters by name."""
+
+    sql: str
+    parameters: dict[str, object]
+
+
+def compile_clickhouse(tree: Checked | None, *, prefix: str = "p") -> Compiled:
+    """The condition for WHERE, in parentheses where it needs them; `true` for None, which matches all.
+
+    Args:
+        tree: What `check` returned.
+        prefix: How the names of the parameters begin; the rest is a number. Choose one that the rest of the
+            statement does not use.
+    """
+    compiler = _Compiler(prefix)
+    sql = "true" if tree is None else compiler.condition(tree)
+    return Compiled(sql, compiler.parameters)
+
+
+class _Compiler:
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.parameters: dict[str, object] = {}
+
+    def condition(self, tree: Checked) -> str:
+        if isinstance(tree, AllOf):
+            return f"({' AND '.join(self.condition(operand) for operand in tree.operands)})"
+        if isinstance(tree, AnyOf):
+            return f"({' OR '.join(self.condition(operand) for operand in tree.operands)})"
+        if isinstance(tree, Negation):
+            return f"NOT ({self.condition(tree.operand)})"
+        if isinstance(tree, TermMatch):
+            found = [_null_is_false(field, self._term(field, tree.term)) for field in tree.fields]
+            return found[0] if len(found) == 1 else f"({' OR '.join(found)})"
+        if tree.field.kind is Kind.LABEL_MAP:
+            return self._label(tree)
+        if tree.field.kind is Kind.TYPED_MAP:
+            return self._typed(tree)
+        return _null_is_false(tree.field, self._plain(tree))
+
+    def _bind(self, value: object) -> str:
+        """Adds a parameter; returns its placeholder, with the type of the value."""
+        name = f"{self._prefix}{len(self.parameters)}"
+        if isinstance(value, bool):
+            declared = "Bool"
+        elif isinstance(value, int) and value in _INT64:
+            declared = "Int64"
+        elif isinstance(value, int | float):
+            value, declared = float(value), "Float64"
+        elif isinstance(value, str):
+            declared = "String"
+        else:
+            assert isinstance(value, list)  # noqa: S101 - the compiler binds nothing else
+            declared = "Array(Int64)" if isinstance(value[0], int) else "Array(String)"
+        self.parameters[name] = value
+        return f"{{{name}:{declared}}}"
+
+    def _compare(self, expression: str, test: Test, value: object) -> str:
+        if test in _ORDER:
+            return f"{expression} {_ORDER[test]} {self._bind(value)}"
+        if test is Test.STARTS_WITH:
+            return f"startsWith({expression}, {self._bind(value)})"
+        if test is Test.ENDS_WITH:
+            return f"endsWith({expression}, {self._bind(value)})"
+        if test is Test.CONTAINS:
+            return f"position({expression}, {self._bind(value)}) > 0"
+        return f"position(lowerUTF8({expression}), {self._bind(value)}) > 0"
+
+    def _plain(self, predicate: Predicate) -> str:
+        field, column = predicate.field, predicate.field.column
+        if predicate.test is Test.PRESENT:
+            return f"{column} != {_zero(field)}"
+        if field.kind is Kind.ENUM:
+            return self._enum(predicate)
+        if field.kind is Kind.TIMESTAMP:
+            moment = f"fromUnixTimestamp64Nano({self._bind(predicate.value)}, 'UTC')"
+            return f"{column} {_ORDER[predicate.test]} {moment}"
+        if predicate.test is Test.CONTAINS_IGNORING_CASE and field.text_index:
+            return self._term(field, Term(str(predicate.value), starts_open=True, ends_open=True))
+        return self._compare(column, predicate.test, threshold(predicate))
+
+    def _enum(self, predicate: Predicate) -> str:
+        field = predicate.field
+        names = predicate.value
+        assert isinstance(names, tuple)  # noqa: S101 - IN holds names
+        accepted = [name if field.enum_by_name else number for name, number in field.enum if name in names]
+        return f"{field.column} IN {self._bind(accepted)}" if accepted else "false"
+
+    def _label(self, predicate: Predicate) -> str:
+        column = predicate.field.column
+        if predicate.key is None:
+            return f"notEmpty({column})"
+        key = self._bind(predicate.key)
+        if predicate.test is Test.PRESENT:
+            return f"mapContains({column}, {key})"
+        return self._entry(column, key, predicate, "")
+
+    def _typed(self, predicate: Predicate) -> str:
+        columns = predicate.field.typed_columns
+        if predicate.test is Test.PRESENT:
+            maps = [columns.string, columns.int64, columns.double, columns.boolean]
+            maps += [columns.rest] if columns.rest else []
+            key = None if predicate.key is None else self._bind(predicate.key)
+            has = [f"notEmpty({each})" if key is None else f"mapContains({each}, {key})" for each in maps]
+            return f"({' OR '.join(has)})"
+        key = self._bind(predicate.key)
+        if isinstance(predicate.value, bool):
+            return self._entry(columns.boolean, key, predicate, False)
+        if isinstance(predicate.value, int | float):
+            whole = self._entry(columns.int64, key, predicate, 0)
+            return f"({whole} OR {self._entry(columns.double, key, predicate, 0.0)})"
+        return self._entry(columns.string, key, predicate, "")
+
+    def _entry(self, column: str, key: str, predicate: Predicate, absent: object) -> str:
+        """The test of one entry. ClickHouse reads an absent one as `absent`, which must match nothing."""
+        condition = self._compare(f"{column}[{key}]", predicate.test, predicate.value)
+        if not holds(predicate.test, absent, predicate.value):
+            return condition
+        return f"(mapContains({column}, {key}) AND {condition})"
+
+    def _term(self, field: Field, term: Term) -> str:
+        lowered = f"lowerUTF8({field.column})"
+        if term.bounded_start or term.bounded_end:
+            exact = f"match({lowered}, {self._bind(_expression(term))})"
+        else:
+            exact = f"position({lowered}, {self._bind(term.text)}) > 0"
+        tokens = sorted(term.tokens(), key=len, reverse=True)[:_MOST_TOKENS] if field.text_index else []
+        return f"(hasAllTokens({field.column}, {self._bind(tokens)}) AND {exact})" if tokens else exact
+
+
+def _expression(term: Term) -> str:
+    """The term as an RE2 regular expression over lowered text."""
+    escape: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}" if c.isascii() and not c.isalnum() else c  # noqa: E731
+    before = "(?:^|[^0-9a-z])" if term.bounded_start else ""
+    after = "(?:[^0-9a-z]|$)" if term.bounded_end else ""
+    return before + "".join(map(escape, term.text)) + after
+
+
+def _null_is_false(field: Field, condition: str) -> str:
+    return f"ifNull({condition}, false)" if field.nullable else condition
+
+
+def _zero(field: Field) -> str:
+    if field.kind in (Kind.STRING, Kind.ID) or (field.kind is Kind.ENUM and field.enum_by_name):
+        return "''"
+    if field.kind is Kind.TIMESTAMP:
+        return "fromUnixTimestamp64Nano(0, 'UTC')"
+    return "false" if field.kind is Kind.BOOLEAN else "0"
