@@ -39,7 +39,7 @@ generate: setup
 	find gen -name '*_pb2*.py*' -delete
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=gen --pyi_out=gen $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=gen $(SERVICES)
-	$(BIN)/python -m grpc_tools.protoc -Iproto --include_imports --descriptor_set_out=gen/airis.binpb $(PROTOS) $(OTLP)
+	$(BIN)/python -m grpc_tools.protoc -Iproto --include_imports --descriptor_set_out=gen/airis.binpb $(PROTOS) $(OTLP) proto/google/rpc/error_details.proto
 	$(BIN)/python envoy/render.py
 
 lock:

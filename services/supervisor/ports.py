@@ -1,0 +1,32 @@
+"""The platform's TCP ports, all on loopback and all shifted by the port offset."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+LOOPBACK = "127.0.0.1"
+
+GRPC = {"metrics": 8001, "logs": 8002, "traces": 8003, "alerts": 8004}
+HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104}
+ENVOY = {"REST, gRPC, gRPC-Web": 8080, "OTLP/gRPC": 4317, "OTLP/HTTP": 4318, "Envoy admin": 9901}
+ALL = (*GRPC.values(), *HTTP.values(), *ENVOY.values())
+
+
+def busy(ports: Iterable[int]) -> list[int]:
+    """Those of the ports that something else listens on, ascending."""
+    return sorted(port for port in ports if not _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Connections of the last run that linger in TIME_WAIT do not matter; a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
