@@ -20,7 +20,7 @@ Children that outlive their parent
   The parent ended without them, so it did not wait: asynchronous work. Within their parent they are not on
   the path. The exception is an end by another clock, which proves nothing: a child of another service, or
   the SERVER of a CLIENT, that was running when its parent ended is taken to end with it, unless the parent
-  is a PRODUCER, the child a CONSUMER, or the child adopted.
+  is a PRODUCER or the child a CONSUMER.
 
 The trace
   The walk begins at the last end, in the span that ends there, so asynchronous work that ends the trace is
@@ -177,7 +177,7 @@ def _waited_for(parent: Node, child: Node) -> bool:
     """Whether the parent may have waited for the child to end, if the child began before."""
     if child.end_ns <= parent.end_ns:
         return True
-    if child.adopted or child.start_ns >= parent.end_ns:
+    if child.start_ns >= parent.end_ns:
         return False
     above, below = parent.span, child.span
     if above.kind is SpanKind.PRODUCER or below.kind is SpanKind.CONSUMER:

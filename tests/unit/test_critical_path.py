@@ -219,6 +219,14 @@ def test_a_server_whose_clock_is_behind_is_moved_to_the_middle_of_its_client() -
     assert warnings_of(*spans) == [(WarningKind.CLOCK_SKEW, "server")]
 
 
+def test_a_moved_server_that_cannot_be_in_the_very_middle_is_the_earlier_of_the_two_moments() -> None:
+    spans = [
+        span("client", "", 0, 11, kind=CLIENT),
+        span("server", "client", 50, 56, service="orders", kind=SERVER),
+    ]
+    assert path_of(*spans) == [("client", 0, 2), ("server", 2, 8), ("client", 8, 11)]
+
+
 def test_a_child_before_its_parent_that_does_not_fit_into_it_is_moved_to_its_start() -> None:
     spans = [
         span("client", "", 100, 110, kind=CLIENT),
