@@ -31,7 +31,7 @@ class RecentIds:
     Args:
         clock: Nanoseconds since 1970.
         max_age: Seconds after which an id may be forgotten.
-        max_ids: Request ids remembered per tenant; about 33 bytes each.
+        max_ids: Request ids remembered per tenant; about 31 bytes each.
         max_producers: Producers remembered per tenant; the one that was silent longest is forgotten first.
     """
 

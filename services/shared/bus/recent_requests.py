@@ -1,8 +1,8 @@
-"""Request ids of one tenant, in about 33 bytes each.
+"""Request ids of one tenant, in about 31 bytes each (measured with 10 million).
 
 A generation holds the ids of at most an hour and a sixteenth of the count; whole generations are forgotten. In a
 generation, ids are spread over buckets: byte strings of digest and position, searched by the machine's own memory
-search. A dict of ids would take five times the memory; sorted arrays would have to be merged.
+search. A dict of digests takes 139 bytes an id; sorted arrays would have to be merged.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class _Generation:
         bucket = self._buckets.get(_bucket_of(digest))
         if bucket is None:
             return None
-        at = bucket.find(digest)
+        # The newest first: the store's ids are loaded before the bus's, which know their position.
+        at = bucket.rfind(digest)
         while at >= 0:
             if at % _ENTRY_BYTES == 0:
                 return int.from_bytes(bucket[at + _DIGEST_BYTES : at + _ENTRY_BYTES], "little")
-            at = bucket.find(digest, at + 1)
+            at = bucket.rfind(digest, 0, at + _DIGEST_BYTES - 1)
         return None
 
 
