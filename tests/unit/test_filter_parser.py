@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_star_at_an_end_is_a_wildcard_unless_escaped(
 
 
 def test_escapes_stand_for_their_characters() -> None:
-    assert tree(r"""'it\'s\t"\\\n\uAC00'""") == FullText('it\'s\t"\\\n가', True)
+    assert tree(r"""'it\'s\t"\\\n\uAC00'""") == FullText("it's\t\"\\\n가", True)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,8 @@ def test_escapes_stand_for_their_characters() -> None:
         ("now()", 1, "functions"),
         ("a = regex(b)", 5, "functions"),
         ("NOT NOT a", 5, "after NOT; found NOT"),
+        ("NOT -a", 5, "second negation"),
+        ("---", 2, "needs quotes"),
         ("- a", 2, "what it negates"),
         ("a..b = 1", 1, "empty part"),
         ('labels."x" y', 12, "expected an operator"),
@@ -210,8 +213,6 @@ def test_what_is_just_within_the_limits_is_read() -> None:
 @pytest.mark.parametrize("piece", ["(", "-(", "a.", '"', "\\", "NOT ", "a OR ", "*", "=", 'a."', "9"])
 def test_a_long_filter_of_any_kind_is_read_or_refused_at_once(piece: str) -> None:
     started = time.process_time()
-    try:
+    with contextlib.suppress(InvalidArgumentError):
         parse((piece * 4096)[:4096])
-    except InvalidArgumentError as error:
-        assert error.reason == "INVALID_FILTER"
     assert time.process_time() - started < 0.5

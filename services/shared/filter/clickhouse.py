@@ -9,7 +9,7 @@ that the index picks the rows and the search runs over those alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 
 from services.shared.filter.fields import Field, Kind
@@ -32,11 +32,16 @@ Found with `EXPLAIN indexes = 1` and a count of tokens over every code point, on
 - `hasAllTokens(column, [tokens])` uses it, also for parts written before the index was; it takes the tokens as they
   are, so they are lowered here. `hasToken`, `ILIKE`, `match` and `positionCaseInsensitiveUTF8` do not use it, nor does
   `lowerUTF8(column) LIKE`.
+- A term with an open end on one ASCII word (`conn*`) has no whole token, and so reads the column.
+- On 1M lines of 80 bytes, 20 of them matching, no cache, two cores: a word or a Korean part of one 15 ms with it, 60 ms
+  without. It costs 2 microseconds of CPU a line when written and merged, and half the compressed size of the column.
 - `lowerUTF8` equals Python's `str.lower` for all code points but 55 letters newer than Python 3.11's Unicode 14.
 """
 
 # hasAllTokens takes 64 tokens at most; a row that has 32 of them is rare enough.
 _MOST_TOKENS = 32
+
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 _INT64 = range(-(2**63), 2**63)
 _ORDER = {
@@ -182,10 +187,10 @@ class _Compiler:
 
 def _expression(term: Term) -> str:
     """The term as an RE2 regular expression over lowered text."""
-    escape: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}" if c.isascii() and not c.isalnum() else c  # noqa: E731
     before = "(?:^|[^0-9a-z])" if term.bounded_start else ""
     after = "(?:[^0-9a-z]|$)" if term.bounded_end else ""
-    return before + "".join(map(escape, term.text)) + after
+    # Nothing but what must be is escaped: ClickHouse looks for the plain text in it before it runs RE2.
+    return before + _SPECIAL.sub(r"\\\g<0>", term.text).replace("\0", r"\x00") + after
 
 
 def _null_is_false(field: Field, condition: str) -> str:

@@ -93,6 +93,8 @@ class _Parser:
         start = scanner.position
         if scanner.peek() == "(":
             return self._group()
+        if scanner.peek() == "-":
+            raise fault(start, f'{expected}; found a second negation. A text that begins with "-" needs quotes.')
         tree: Expression
         if scanner.peek() in ('"', "'"):
             tree = self._after_quoted(start, scanner.quoted())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.shared.filter.ast import And, Expression, FullText, Not, Or
 from services.shared.filter.fault import fault
@@ -44,9 +45,7 @@ class Term:
 
     def pattern(self) -> re.Pattern[str]:
         """Finds it in a text in lower case."""
-        before = f"(?<![{_WORD}])" if self.bounded_start else ""
-        after = f"(?![{_WORD}])" if self.bounded_end else ""
-        return re.compile(before + re.escape(self.text) + after)
+        return _pattern(self)
 
     def tokens(self) -> tuple[str, ...]:
         """The whole words and the single characters of other scripts that any matching text has, each once."""
@@ -106,6 +105,13 @@ def find_highlights(text: str, terms: Iterable[Term]) -> list[tuple[int, int]]:
         else:
             joined.append((start, end))
     return joined
+
+
+@lru_cache(maxsize=1024)
+def _pattern(term: Term) -> re.Pattern[str]:
+    before = f"(?<![{_WORD}])" if term.bounded_start else ""
+    after = f"(?![{_WORD}])" if term.bounded_end else ""
+    return re.compile(before + re.escape(term.text) + after)
 
 
 def _is_word(character: str) -> bool:

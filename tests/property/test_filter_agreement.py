@@ -1,0 +1,291 @@
+"""ClickHouse, the matcher and the highlights agree on what a filter means; full text uses its index."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.shared.filter import (
+    Field,
+    Kind,
+    Schema,
+    find_highlights,
+    highlight_terms,
+    matches,
+    parse,
+    read_filter,
+)
+from services.shared.filter.clickhouse import TEXT_INDEX, compile_clickhouse
+
+LEVELS = (("DEBUG", 1), ("INFO", 2), ("WARN", 3), ("ERROR", 4), ("FATAL", 5))
+SCHEMA = Schema.of(
+    [
+        Field("message", Kind.STRING, text_index=True),
+        Field("service", Kind.STRING),
+        Field("level", Kind.ENUM, enum=LEVELS),
+        Field("severity", Kind.ENUM, enum=(("LOW", 1), ("HIGH", 2)), enum_by_name=True),
+        Field("trace_id", Kind.ID),
+        Field("status_code", Kind.INTEGER),
+        Field("score", Kind.NUMBER, nullable=True),
+        Field("duration", Kind.DURATION, column="duration_ms", unit_nanoseconds=1_000_000),
+        Field("timestamp", Kind.TIMESTAMP),
+        Field("enabled", Kind.BOOLEAN),
+        Field("labels", Kind.LABEL_MAP),
+        Field("tags", Kind.TYPED_MAP),
+    ],
+    full_text=["message"],
+)
+TABLE = f"""
+CREATE TABLE logs.logs (
+    id UInt32, message String, service LowCardinality(String), level UInt8, severity String, trace_id String,
+    status_code Int32, score Nullable(Float64), duration_ms Float64, timestamp DateTime64(9, 'UTC'), enabled Bool,
+    labels Map(LowCardinality(String), String), tags_string Map(String, String), tags_int64 Map(String, Int64),
+    tags_double Map(String, Float64), tags_bool Map(String, Bool),
+    {TEXT_INDEX.format(column="message")}
+) ENGINE = MergeTree ORDER BY id SETTINGS index_granularity = 128
+"""
+WORDS = ["order", "Order", "reorder", "orders", "order_id=7", "a.b", "java.net.ConnectException", "it's", "10:20"]
+WORDS += [
+    "결제",
+    "결제서비스오류",
+    "서비",
+    "오류",
+    "İ",
+    "i",
+    "ΑΣ",
+    "ΣΑΣΑ",
+    "ß",
+    "SS",
+    "é",
+    "e\u0301",
+    "😀",
+    "漢字",
+    "テ",
+]
+WORDS += ["\\", "(x|y)*", "[a]", "$", "^", "{p0:String}", "'", '"', "%", "\t", "\n", "K", "k", "x\x00y", "", "Ab", "AB"]
+SEPARATORS = ["", " ", " ", " ", "_", ".", ":", "-", "\n", "가", "1"]
+INSTANT = datetime(2026, 1, 31, 9, tzinfo=UTC)
+NUMBERS = [0, 1, -5, 500, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, -0.0, 0.1, 0.5, 1e-300, 9007199254740992.0, 1e308, 500.0]
+ROWS = 1500
+
+
+def message(source: random.Random) -> str:
+    return "".join(source.choice(WORDS) + source.choice(SEPARATORS) for _ in range(source.randrange(7)))
+
+
+def record(source: random.Random) -> dict[str, Any]:
+    tags: dict[str, Any] = {}
+    for key in source.sample(["a", "b.c", "결제", "'", "d"], source.randrange(5)):
+        tags[key] = source.choice([*NUMBERS, True, False, "", "5", "true", "Text", "결제"])
+    return {
+        "message": message(source),
+        "service": source.choice(["", "pay", "Pay", "payment", "*", "결제"]),
+        "level": source.randrange(6),
+        "severity": source.choice(["", "LOW", "HIGH"]),
+        "trace_id": source.choice(["", "0af7", "0af765", "ff"]),
+        "status_code": source.choice([0, 200, 500, -5, 2**31 - 1]),
+        "score": source.choice([None, 0.0, 0.5, -1.0, 500.0]),
+        "duration": source.choice([0.0, 0.1, 1500.0, 120.5]),
+        "timestamp": INSTANT + timedelta(microseconds=source.choice([-1, 0, 1, 10**6])),
+        "enabled": source.random() < 0.5,
+        "labels": {
+            key: source.choice(["", "a", "A", "b*", "결제"]) for key in source.sample("abc", source.randrange(4))
+        },
+        "tags": tags,
+    }
+
+
+def columns(row: dict[str, Any]) -> list[Any]:
+    tags = row["tags"]
+    typed = [{key: value for key, value in tags.items() if type(value) is kind} for kind in (str, int, float, bool)]
+    names = ["message", "service", "level", "severity", "trace_id", "status_code", "score", "duration"]
+    return [*(row[name] for name in names), row["timestamp"], row["enabled"], row["labels"], *typed]
+
+
+class Store:
+    """The rows, in ClickHouse and as records."""
+
+    def __init__(self, client: Any, rows: list[dict[str, Any]]) -> None:
+        self.client = client
+        self.rows = rows
+        client.command("CREATE DATABASE logs ENGINE = Atomic")
+        client.command(TABLE)
+        data = [[index, *columns(row)] for index, row in enumerate(rows)]
+        # Two parts, so that the index is read and merged as it is in life.
+        for part in (data[: ROWS // 2], data[ROWS // 2 :]):
+            client.insert("logs.logs", part)
+
+    def found(self, text: str) -> list[int]:
+        compiled = compile_clickhouse(read_filter(text, SCHEMA))
+        statement = f"SELECT id FROM logs.logs WHERE {compiled.sql} ORDER BY id"
+        return [row[0] for row in self.client.query(statement, parameters=compiled.parameters).result_rows]
+
+    def matched(self, text: str) -> list[int]:
+        tree = read_filter(text, SCHEMA)
+        return [index for index, row in enumerate(self.rows) if matches(tree, row)]
+
+    def index_granules(self, text: str) -> str:
+        """The granules that the text index leaves, as "1/12"; empty: it is not used."""
+        compiled = compile_clickhouse(read_filter(text, SCHEMA))
+        plan = self.client.query(
+            f"EXPLAIN indexes = 1 SELECT id FROM logs.logs WHERE {compiled.sql}", parameters=compiled.parameters
+        )
+        lines = [row[0].strip() for row in plan.result_rows]
+        if "Name: message_text" not in lines:
+            return ""
+        after = lines[lines.index("Name: message_text") :]
+        return next(line for line in after if line.startswith("Granules: ")).removeprefix("Granules: ")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    path: Path = tmp_path_factory.mktemp("chdb")
+    client = clickhouse_connect.get_client(dsn=f"chdb://{path}")
+    try:
+        source = random.Random(20260131)
+        rows = [record(source) for _ in range(ROWS)]
+        rows[700]["message"] = "Needle in java.net.SocketTimeout: 대한민국결제승인 broke the pipe_line"
+        yield Store(client, rows)
+    finally:
+        client.close()
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def pattern(text: str, stars: tuple[bool, bool]) -> str:
+    return '"' + "*" * stars[0] + quoted(text)[1:-1].replace("*", "\\*") + "*" * stars[1] + '"'
+
+
+PATTERNS = st.builds(
+    pattern, st.sampled_from(["pay", "", "Pa", "a", "A", "결", "5", "b*", "*"]), st.tuples(st.booleans(), st.booleans())
+)
+NUMBER_TEXTS = st.sampled_from([*map(repr, NUMBERS), "5", "2", "1e18", "9223372036854775808", "-9007199254740993"])
+ORDER = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+EQUAL = st.sampled_from(["=", "!=", ":"])
+KEYS = st.sampled_from(["a", '"b"."c"', "b.c", "결제", '"\'"', "d", "gone"])
+
+
+def joined(*parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.tuples(*parts).map(" ".join)
+
+
+@st.composite
+def phrases(draw: st.DrawFn) -> str:
+    """A piece of what a message may hold."""
+    words = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
+    text = draw(st.sampled_from(SEPARATORS)).join(words)
+    start, end = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    return text[start : len(text) - end] or "order"
+
+
+BARE_TERMS = st.sampled_from(["order", "ord*", "*der", "*rde*", "ORDER_ID", "결제", "*비*", "k*", "connectexception"])
+LEAVES = st.one_of(
+    phrases().map(quoted),
+    BARE_TERMS,
+    joined(st.just("message :"), phrases().map(quoted)),
+    joined(st.sampled_from(["service", "labels.a", "labels.b", "labels.gone"]), EQUAL, PATTERNS),
+    joined(
+        st.sampled_from(["service", "labels.a", "labels.c", "message"]), ORDER, st.sampled_from(['"a"', '""', '"결"'])
+    ),
+    joined(st.just("level"), ORDER, st.sampled_from([name for name, _ in LEVELS])),
+    joined(st.just("severity"), ORDER, st.sampled_from(["low", '"HIGH"'])),
+    joined(st.just("trace_id"), st.sampled_from(["=", "!="]), st.sampled_from(["0AF7", "0af7*", "ff"])),
+    joined(st.just("status_code"), ORDER, st.sampled_from(["0", "200", "-5", "9223372036854775807"])),
+    joined(st.just("score"), ORDER, NUMBER_TEXTS),
+    joined(st.just("duration"), ORDER, st.sampled_from(["0s", "100us", "1.5s", "120.5ms", "1ns"])),
+    joined(st.just("timestamp"), ORDER, st.sampled_from(["2026-01-31T09:00:00Z", '"2026-01-31T18:00:01+09:00"'])),
+    joined(st.just("enabled"), EQUAL, st.sampled_from(["true", "false"])),
+    joined(KEYS.map("tags.{}".format), ORDER, NUMBER_TEXTS),
+    joined(KEYS.map("tags.{}".format), EQUAL, st.one_of(st.sampled_from(["true", "false"]), PATTERNS)),
+    joined(KEYS.map("tags.{}".format), ORDER, st.sampled_from(['"5"', '""', "text"])),
+    joined(st.sampled_from(["tags", "labels"]), st.just(":"), st.sampled_from(["a", "b.c", "gone", "*"])),
+    st.sampled_from(["service", "level", "severity", "status_code", "score", "timestamp", "enabled", "tags.a"]).map(
+        "{}:*".format
+    ),
+).filter(lambda text: not text.endswith(': ""'))
+FILTERS = st.recursive(
+    LEAVES,
+    lambda children: st.one_of(
+        st.lists(children, min_size=2, max_size=3).map(lambda parts: "(" + " AND ".join(parts) + ")"),
+        st.lists(children, min_size=2, max_size=3).map(lambda parts: "(" + " OR ".join(parts) + ")"),
+        children.map("NOT ({})".format),
+    ),
+    max_leaves=5,
+)
+
+
+@given(text=FILTERS)
+@settings(max_examples=200, deadline=None)
+def test_the_matcher_finds_the_rows_that_clickhouse_finds(store: Store, text: str) -> None:
+    assert store.found(text) == store.matched(text)
+
+
+@given(text=st.one_of(phrases().map(quoted), BARE_TERMS))
+@settings(max_examples=150, deadline=None)
+def test_what_is_found_by_full_text_and_only_that_has_highlights(store: Store, text: str) -> None:
+    terms = highlight_terms(parse(text))
+    highlighted = [index for index, row in enumerate(store.rows) if find_highlights(row["message"], terms)]
+    assert store.found(text) == highlighted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "needle",
+        "NEEDLE",
+        "sockettimeout",
+        "한민",
+        "결제승인",
+        '"broke the pipe"',
+        "pipe_line",
+        "message:대한",
+        "needle 대한",
+    ],
+)
+def test_full_text_finds_its_row_by_the_index(store: Store, text: str) -> None:
+    assert store.found(text) == [700]
+    granules = store.index_granules(text)
+    assert granules
+    read, of = map(int, granules.split("/"))
+    assert read < of
+
+
+def test_a_term_as_long_as_a_filter_may_be_is_searched_for(store: Store) -> None:
+    for text in ("가나다라" * 1000, "ab " * 1300, "(" * 4000, "a1_" * 1300):
+        assert store.found(quoted(text)) == []
+    assert store.found(" ".join(["order"] * 200)) == store.matched("order")
+
+
+def test_every_character_is_lowered_and_cut_into_tokens_as_terms_assume(store: Store) -> None:
+    """What `TEXT_INDEX` says of ClickHouse, for each code point: an upgrade that changes it shows here."""
+    characters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code <= 0xDFFF]
+    store.client.command("CREATE TABLE logs.characters (c String) ENGINE = Memory")
+    store.client.insert_arrow("logs.characters", pyarrow.table({"c": characters}))
+    lowered = store.client.query_arrow("SELECT c, lowerUTF8(c) FROM logs.characters", use_strings=True)
+    unlike = [
+        c for c, lower in zip(*(column.to_pylist() for column in lowered.columns), strict=True) if c.lower() != lower
+    ]
+    assert {unicodedata.category(character) for character in unlike} <= {"Cn"}
+
+    # The joiners that the preprocessor leaves are letters and digits; İ becomes i and a dot, the Kelvin sign k.
+    spaced = "translate(lowerUTF8(concat('a', c, 'b')), '_.:;,\\'', '      ')"
+    joining = f"SELECT c FROM logs.characters WHERE NOT hasAll(tokens({spaced}, 'asciiCJK'), ['a', 'b'])"
+    joined = [row[0] for row in store.client.query(joining).result_rows]
+    assert all(any(each.isascii() and each.isalnum() for each in character.lower()) for character in joined)
+    whole = (
+        f"SELECT count() FROM logs.characters WHERE c > '\\x7f' AND NOT has(tokens({spaced}, 'asciiCJK'), lowerUTF8(c))"
+    )
+    # İ becomes i and a dot, the Kelvin sign becomes k.
+    assert store.client.query(whole).result_rows == [(2,)]
