@@ -1,0 +1,86 @@
+"""E-mail, by the configured mail host. `Message-ID` is the same in every attempt at a notification."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import smtplib
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Any
+
+from services.alerts.config import MailConfig
+from services.alerts.model import Clock, EmailTarget
+from services.alerts.notify.delivery import DeliveryError
+from services.alerts.notify.text import body, subject
+
+_THREADS = 4
+
+
+class EmailSender:
+    """Tells people by mail. `smtplib` blocks, so that it runs in a few threads of its own.
+
+    Args:
+        timeout: Seconds for each answer of the mail host.
+    """
+
+    def __init__(self, config: MailConfig, clock: Clock, timeout: float) -> None:
+        self._config = config
+        self._clock = clock
+        self._timeout = timeout
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="alert-mail")
+
+    async def send(self, target: EmailTarget, key: str, payload: Mapping[str, Any]) -> None:
+        """See `TargetSender`."""
+        message = self._message(target, key, payload)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._send, message, list(target.to))
+
+    async def close(self) -> None:
+        """Begins nothing more; what is being sent ends within its timeouts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _message(self, target: EmailTarget, key: str, payload: Mapping[str, Any]) -> EmailMessage:
+        message = EmailMessage()
+        message["From"] = self._config.sender
+        message["To"] = ", ".join(target.to)
+        message["Subject"] = subject(payload)
+        message["Date"] = format_datetime(self._clock())
+        message["Message-ID"] = f"<{hashlib.sha256(key.encode()).hexdigest()[:40]}@airis.alerts>"
+        message["X-Airis-Idempotency-Key"] = key
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(body(payload))
+        return message
+
+    def _send(self, message: EmailMessage, to: list[str]) -> None:
+        try:
+            with self._connect() as connection:
+                if self._config.security == "starttls":
+                    connection.starttls(context=ssl.create_default_context())
+                if self._config.username:
+                    connection.login(self._config.username, self._config.password.get_secret_value())
+                refused = connection.send_message(message, self._config.sender, to)
+        except smtplib.SMTPRecipientsRefused as error:
+            codes = [code for code, _ in error.recipients.values()]
+            raise DeliveryError(
+                f"the mail host refused all addresses ({codes[0]})", permanent=min(codes) >= 500
+            ) from error
+        except smtplib.SMTPResponseException as error:
+            raise DeliveryError(
+                f"the mail host answered {error.smtp_code}", permanent=error.smtp_code >= 500
+            ) from error
+        except (smtplib.SMTPException, OSError) as error:
+            raise DeliveryError(f"the mail host was not reached: {type(error).__name__}") from error
+        if refused:
+            # Those that were taken have it; another attempt would send it to them again.
+            raise DeliveryError(f"the mail host refused {len(refused)} of {len(to)} addresses", permanent=True)
+
+    def _connect(self) -> smtplib.SMTP:
+        config = self._config
+        if config.security == "tls":
+            context = ssl.create_default_context()
+            return smtplib.SMTP_SSL(config.host, config.port, timeout=self._timeout, context=context)
+        return smtplib.SMTP(config.host, config.port, timeout=self._timeout)

@@ -1,0 +1,290 @@
+"""What is asked from outside: resources, alerts and their events, and what a rule would find now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from services.alerts.config import AlertsConfig
+from services.alerts.evaluate import GroupReading, Verdict, join, judge
+from services.alerts.matching import alert_filter, event_filter, silencer
+from services.alerts.model import (
+    Alert,
+    AlertEvent,
+    AlertState,
+    Clock,
+    EventKind,
+    NewId,
+    Resource,
+)
+from services.alerts.signals.port import Signals, read_conditions
+from services.alerts.store.port import AlertStore, EventSignal, ResourceStore, RuleStore, SilenceStore
+from services.shared.errors import UnavailableError
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+ItemT = TypeVar("ItemT")
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+# A filter that matches little ends a page early rather than reading everything in one call.
+_MAX_SCANNED = 20_000
+_WATCH_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[ItemT]):
+    """Some items, and the cursor at which the next page goes on; None: this is the last."""
+
+    items: Sequence[ItemT]
+    cursor: str | None
+
+
+class ResourceQueries(Generic[ResourceT]):
+    """Resources of one kind.
+
+    Args:
+        check: Raises what is wrong with a resource.
+        new_id: Makes an id where the caller gives none.
+    """
+
+    def __init__(
+        self,
+        store: ResourceStore[ResourceT],
+        check: Callable[[ResourceT], None],
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._store = store
+        self._check = check
+        self._clock = clock
+        self._new_id = new_id
+
+    async def create(self, resource: ResourceT, resource_id: str) -> ResourceT:
+        """Keeps a new resource; with an empty id, one is made.
+
+        Raises:
+            AlreadyExistsError: The id is taken.
+            AirisError: The resource is not as it must be.
+        """
+        self._check(resource)
+        resource = replace(resource, id=resource_id or self._new_id())
+        return await self._store.create(resource, self._clock())
+
+    async def get(self, resource_id: str) -> ResourceT:
+        """The resource of that id. Raises: NotFoundError."""
+        return await self._store.get(resource_id)
+
+    async def list(
+        self, size: int, cursor: str = "", keep: Callable[[ResourceT], bool] = lambda _: True
+    ) -> Page[ResourceT]:
+        """A page in order of the ids.
+
+        Args:
+            size: How many at most; 0: 100.
+            cursor: The id after which the page begins.
+            keep: Which are wanted.
+        """
+        return await _fill(self._store.list, lambda resource: resource.id, size, cursor, keep)
+
+    async def update(self, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT]) -> ResourceT:
+        """Changes a resource; an etag that is not empty must be the current one.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            AbortedError: It has another etag.
+            AirisError: What `change` makes of it is not as it must be.
+        """
+
+        def checked(old: ResourceT) -> ResourceT:
+            new = change(old)
+            self._check(new)
+            return new
+
+        return await self._store.update(resource_id, etag, checked, self._clock())
+
+    async def delete(self, resource_id: str, etag: str) -> None:
+        """Removes a resource; an etag that is not empty must be the current one.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            AbortedError: It has another etag.
+            FailedPreconditionError: Others name it.
+        """
+        await self._store.delete(resource_id, etag, self._clock())
+
+
+class AlertQueries:
+    """Alerts and their events."""
+
+    def __init__(
+        self,
+        alerts: AlertStore,
+        silences: SilenceStore,
+        signal: EventSignal,
+        clock: Clock,
+        config: AlertsConfig,
+    ) -> None:
+        self._alerts = alerts
+        self._silences = silences
+        self._signal = signal
+        self._clock = clock
+        self._poll_interval = config.watch_poll_interval
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends the watches when they next look, at the latest after the poll interval."""
+        self._closed = True
+
+    async def get(self, alert_id: str) -> Alert:
+        """The alert of that id. Raises: NotFoundError."""
+        return await self._marked(await self._alerts.get(alert_id))
+
+    async def list(self, filter_text: str, size: int, cursor: str = "") -> Page[Alert]:
+        """A page of alerts, the newest first; without a filter those that fire or are pending.
+
+        Raises:
+            InvalidArgumentError: The filter is wrong.
+        """
+        states = None if filter_text.strip() else (AlertState.PENDING, AlertState.FIRING)
+
+        async def read(before: str, limit: int) -> Sequence[Alert]:
+            return await self._alerts.list(before, limit, states)
+
+        page = await _fill(read, lambda alert: alert.id, size, cursor, alert_filter(filter_text))
+        is_silenced = await self._silencer()
+        return replace(page, items=[replace(alert, silenced=is_silenced(alert)) for alert in page.items])
+
+    async def acknowledge(self, alert_id: str, actor: str, comment: str) -> Alert:
+        """Says that a person takes care of it.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            FailedPreconditionError: It has ended.
+        """
+        return await self._by_hand(alert_id, EventKind.ACKNOWLEDGED, actor, comment)
+
+    async def resolve(self, alert_id: str, actor: str, comment: str) -> Alert:
+        """Ends it; its group fires again only after its conditions were seen not to hold.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            FailedPreconditionError: It has ended.
+        """
+        return await self._by_hand(alert_id, EventKind.RESOLVED, actor, comment)
+
+    async def events(self, alert_id: str, size: int, cursor: int = 0) -> Page[AlertEvent]:
+        """A page of events, the oldest first, of one alert or (empty id) of all.
+
+        Raises:
+            NotFoundError: There is no such alert.
+        """
+        if alert_id:
+            await self._alerts.get(alert_id)
+        size = _size(size)
+        events = await self._alerts.events(alert_id, cursor, size + 1)
+        more = len(events) > size
+        return Page(events[:size], str(events[size - 1].number) if more else None)
+
+    async def watch(self, filter_text: str) -> AsyncGenerator[AlertEvent, None]:
+        """The events from now on, without an end; none is left out, and none comes twice.
+
+        Raises:
+            InvalidArgumentError: The filter is wrong.
+        """
+        keep = event_filter(filter_text)
+        return self._watch(await self._alerts.newest_event_number(), keep)
+
+    async def _watch(self, cursor: int, keep: Callable[[AlertEvent], bool]) -> AsyncGenerator[AlertEvent, None]:
+        with self._signal.subscribe() as news:
+            while not self._closed:
+                news.clear()
+                events = await self._alerts.events("", cursor, _WATCH_BATCH)
+                for event in events:
+                    cursor = event.number
+                    if keep(event):
+                        yield event
+                if len(events) < _WATCH_BATCH:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), self._poll_interval)
+        raise UnavailableError("The alert service is stopping; watch again.", reason="NOT_READY", retry_after=1.0)
+
+    async def _by_hand(self, alert_id: str, kind: EventKind, actor: str, comment: str) -> Alert:
+        alert = await self._alerts.record_by_hand(alert_id, kind, actor, comment, self._clock(), await self._silencer())
+        return await self._marked(alert)
+
+    async def _marked(self, alert: Alert) -> Alert:
+        return replace(alert, silenced=(await self._silencer())(alert))
+
+    async def _silencer(self) -> Callable[[Alert], bool]:
+        now = self._clock()
+        return silencer(await self._silences.active(now), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a rule finds now: the groups, whether the conditions hold in each, and whether in any."""
+
+    groups: Sequence[GroupReading]
+    holds: Sequence[bool]
+
+
+class RuleTrials:
+    """Evaluates rules without consequences."""
+
+    def __init__(self, rules: RuleStore, signals: Signals, clock: Clock, config: AlertsConfig) -> None:
+        self._rules = rules
+        self._signals = signals
+        self._clock = clock
+        self._config = config
+
+    async def run(self, rule_id: str) -> Trial:
+        """What a rule finds now, whatever the durations of its conditions.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            AirisError: A signal could not be asked.
+        """
+        rule = await self._rules.get(rule_id)
+        readings = await read_conditions(
+            self._signals,
+            rule,
+            self._clock() - timedelta(seconds=self._config.ingestion_delay),
+            seconds=self._config.evaluation_timeout,
+            max_groups=self._config.max_groups,
+        )
+        groups = judge(rule, readings)
+        return Trial(groups, [join(rule.match, group.verdicts) is Verdict.HOLDS for group in groups])
+
+
+async def _fill(
+    read: Callable[[str, int], Awaitable[Sequence[ItemT]]],
+    key: Callable[[ItemT], str],
+    size: int,
+    cursor: str,
+    keep: Callable[[ItemT], bool],
+) -> Page[ItemT]:
+    """Reads on until a page is full of what is wanted, or enough was looked at."""
+    size = _size(size)
+    items: list[ItemT] = []
+    scanned = 0
+    while scanned < _MAX_SCANNED:
+        # One more than a page shows whether there is a next one.
+        batch = await read(cursor, size + 1)
+        for item in batch:
+            if len(items) == size:
+                return Page(items, cursor)
+            cursor = key(item)
+            if keep(item):
+                items.append(item)
+        scanned += len(batch)
+        if len(batch) <= size:
+            return Page(items, None)
+    return Page(items, cursor)
+
+
+def _size(asked: int) -> int:
+    return min(asked or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)

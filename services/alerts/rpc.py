@@ -1,0 +1,230 @@
+"""The servicer: convert, ask `query`, convert back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from airis.alerts.v1 import alerts_pb2 as pb
+from airis.alerts.v1 import alerts_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+
+from services.alerts import convert
+from services.alerts.convert import ResourceCodec, resource_id
+from services.alerts.matching import rule_filter
+from services.alerts.model import AlertRule, Channel, Clock, EscalationPolicy, Resource, Silence
+from services.alerts.query import AlertQueries, Page, ResourceQueries, RuleTrials
+from services.shared.errors import UnimplementedError
+from services.shared.rpc.interceptor import validate
+from services.shared.rpc.pages import decode_page_token, encode_page_token
+from services.shared.rpc.update_mask import merge, without_servers_own
+from services.shared.rpc.watching import Limits
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+
+_ALL = "-"
+
+
+class ResourceEndpoint(Generic[ResourceT]):
+    """The five methods of one kind of resource."""
+
+    def __init__(self, codec: ResourceCodec[ResourceT], queries: ResourceQueries[ResourceT], clock: Clock) -> None:
+        self._codec = codec
+        self._queries = queries
+        self._clock = clock
+
+    async def create(self, message: Any, identifier: str) -> Any:
+        resource = self._codec.read(without_servers_own(message), self._clock())
+        return self._write(await self._queries.create(resource, identifier))
+
+    async def get(self, name: str) -> Any:
+        return self._write(await self._queries.get(self._id(name)))
+
+    async def list(self, request: Any, keep: Callable[[ResourceT], bool] = lambda _: True) -> tuple[list[Any], str]:
+        cursor = decode_page_token(request, str)
+        page = await self._queries.list(request.page_size, cursor[0] if cursor else "", keep)
+        return [self._write(resource) for resource in page.items], _next_token(request, page)
+
+    async def update(self, patch: Any, request: Any) -> Any:
+        def change(old: ResourceT) -> ResourceT:
+            message = merge(self._codec.write(old, True), patch, request.update_mask)
+            # The request had only a part; the rules of the contract are for the whole.
+            validate(message)
+            return self._codec.read(message, self._clock())
+
+        return self._write(await self._queries.update(self._id(patch.name), patch.etag, change))
+
+    async def delete(self, request: Any) -> Empty:
+        await self._queries.delete(self._id(request.name), request.etag)
+        return Empty()
+
+    def _id(self, name: str) -> str:
+        return resource_id(name, self._codec.collection)
+
+    def _write(self, resource: ResourceT) -> Any:
+        return self._codec.write(resource, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """What the servicer calls."""
+
+    rules: ResourceEndpoint[AlertRule]
+    silences: ResourceEndpoint[Silence]
+    channels: ResourceEndpoint[Channel]
+    policies: ResourceEndpoint[EscalationPolicy]
+    alerts: AlertQueries
+    trials: RuleTrials
+
+
+class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
+    """Implements `airis.alerts.v1.AlertService`. The contract's comments say what each method promises."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._rules = methods.rules
+        self._silences = methods.silences
+        self._channels = methods.channels
+        self._policies = methods.policies
+        self._alerts = methods.alerts
+        self._trials = methods.trials
+
+    async def CreateAlertRule(self, request: Any, context: Any) -> Any:
+        return await self._rules.create(request.alert_rule, request.alert_rule_id)
+
+    async def GetAlertRule(self, request: Any, context: Any) -> Any:
+        return await self._rules.get(request.name)
+
+    async def ListAlertRules(self, request: Any, context: Any) -> Any:
+        rules, token = await self._rules.list(request, rule_filter(request.filter))
+        return pb.ListAlertRulesResponse(alert_rules=rules, next_page_token=token)
+
+    async def UpdateAlertRule(self, request: Any, context: Any) -> Any:
+        return await self._rules.update(request.alert_rule, request)
+
+    async def DeleteAlertRule(self, request: Any, context: Any) -> Any:
+        return await self._rules.delete(request)
+
+    async def CreateSilence(self, request: Any, context: Any) -> Any:
+        return await self._silences.create(request.silence, request.silence_id)
+
+    async def GetSilence(self, request: Any, context: Any) -> Any:
+        return await self._silences.get(request.name)
+
+    async def ListSilences(self, request: Any, context: Any) -> Any:
+        silences, token = await self._silences.list(request)
+        return pb.ListSilencesResponse(silences=silences, next_page_token=token)
+
+    async def UpdateSilence(self, request: Any, context: Any) -> Any:
+        return await self._silences.update(request.silence, request)
+
+    async def DeleteSilence(self, request: Any, context: Any) -> Any:
+        return await self._silences.delete(request)
+
+    async def CreateChannel(self, request: Any, context: Any) -> Any:
+        return await self._channels.create(request.channel, request.channel_id)
+
+    async def GetChannel(self, request: Any, context: Any) -> Any:
+        return await self._channels.get(request.name)
+
+    async def ListChannels(self, request: Any, context: Any) -> Any:
+        channels, token = await self._channels.list(request)
+        return pb.ListChannelsResponse(channels=channels, next_page_token=token)
+
+    async def UpdateChannel(self, request: Any, context: Any) -> Any:
+        return await self._channels.update(request.channel, request)
+
+    async def DeleteChannel(self, request: Any, context: Any) -> Any:
+        return await self._channels.delete(request)
+
+    async def CreateEscalationPolicy(self, request: Any, context: Any) -> Any:
+        return await self._policies.create(request.escalation_policy, request.escalation_policy_id)
+
+    async def GetEscalationPolicy(self, request: Any, context: Any) -> Any:
+        return await self._policies.get(request.name)
+
+    async def ListEscalationPolicies(self, request: Any, context: Any) -> Any:
+        policies, token = await self._policies.list(request)
+        return pb.ListEscalationPoliciesResponse(escalation_policies=policies, next_page_token=token)
+
+    async def UpdateEscalationPolicy(self, request: Any, context: Any) -> Any:
+        return await self._policies.update(request.escalation_policy, request)
+
+    async def DeleteEscalationPolicy(self, request: Any, context: Any) -> Any:
+        return await self._policies.delete(request)
+
+    async def TestAlertRule(self, request: Any, context: Any) -> Any:
+        trial = await self._trials.run(resource_id(request.name, "alertRules"))
+        groups = [
+            pb.TestAlertRuleResponse.Group(
+                labels=dict(group.group),
+                values=[math.nan if value is None else value for value in group.values],
+                holds=holds,
+            )
+            for group, holds in zip(trial.groups, trial.holds, strict=True)
+        ]
+        return pb.TestAlertRuleResponse(groups=groups, holds=any(trial.holds))
+
+    async def BacktestAlertRule(self, request: Any, context: Any) -> Any:
+        raise UnimplementedError(
+            "Backtests are not possible in this version; TestAlertRule says what a rule finds now."
+        )
+
+    async def GetAlert(self, request: Any, context: Any) -> Any:
+        return convert.write_alert(await self._alerts.get(resource_id(request.name, "alerts")))
+
+    async def ListAlerts(self, request: Any, context: Any) -> Any:
+        cursor = decode_page_token(request, str)
+        page = await self._alerts.list(request.filter, request.page_size, cursor[0] if cursor else "")
+        alerts = [convert.write_alert(alert) for alert in page.items]
+        return pb.ListAlertsResponse(alerts=alerts, next_page_token=_next_token(request, page))
+
+    async def AcknowledgeAlert(self, request: Any, context: Any) -> Any:
+        return await self._by_hand(self._alerts.acknowledge, request)
+
+    async def ResolveAlert(self, request: Any, context: Any) -> Any:
+        return await self._by_hand(self._alerts.resolve, request)
+
+    async def ListAlertEvents(self, request: Any, context: Any) -> Any:
+        cursor = decode_page_token(request, str)
+        alert = "" if request.parent == f"alerts/{_ALL}" else resource_id(request.parent, "alerts", "parent")
+        page = await self._alerts.events(alert, request.page_size, int(cursor[0]) if cursor else 0)
+        events = [convert.write_event(event) for event in page.items]
+        return pb.ListAlertEventsResponse(events=events, next_page_token=_next_token(request, page))
+
+    async def WatchAlerts(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
+        watch = await self._alerts.watch(request.filter)
+        # Sent now, it tells the caller that from here on no event is missed.
+        await context.send_initial_metadata(())
+        count = 0
+        async with aclosing(_until(watch, limits.seconds)) as events:
+            async for event in events:
+                yield pb.WatchAlertsResponse(event=convert.write_event(event))
+                count += 1
+                if count == limits.count:
+                    return
+
+    async def _by_hand(self, act: Callable[[str, str, str], Awaitable[Any]], request: Any) -> Any:
+        alert = await act(resource_id(request.name, "alerts"), request.actor, request.comment)
+        return convert.write_alert(alert)
+
+
+def _next_token(request: Any, page: Page[Any]) -> str:
+    return "" if page.cursor is None else encode_page_token(request, [page.cursor])
+
+
+async def _until(items: AsyncGenerator[Any, None], seconds: float | None) -> AsyncGenerator[Any, None]:
+    """The items that come within so many seconds; None: all."""
+    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    async with aclosing(items):
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    item = await anext(items)
+            except (StopAsyncIteration, TimeoutError):
+                return
+            yield item

@@ -1,0 +1,1 @@
+"""How the other signals are asked: over gRPC only, behind `port.py`."""

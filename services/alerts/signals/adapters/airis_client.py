@@ -1,0 +1,138 @@
+"""Asks Metrics and Logs over gRPC.
+
+A window becomes one number by a query whose step holds the whole window: steps begin at multiples of their
+length since 1970, so a step of the window's own length would usually cut it in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import grpc
+from airis.common.v1 import aggregation_pb2
+from airis.logs.v1 import logs_pb2, logs_pb2_grpc
+from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+
+from services.alerts.evaluate import GroupKey, Reading, group_key
+from services.alerts.model import Aggregation, Condition, Source
+from services.shared.errors import (
+    AirisError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+    UnimplementedError,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOG_FIELDS = frozenset({"level", "service"})
+_LABELS = "labels."
+
+_ERRORS: dict[grpc.StatusCode, type[AirisError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
+}
+
+
+class GrpcSignals:
+    """Implements `Signals`.
+
+    Args:
+        metrics: A channel to MetricsService.
+        logs: A channel to LogService.
+        timeout: Seconds for a call.
+        max_groups: The greatest number of groups of a metric.
+    """
+
+    def __init__(self, metrics: grpc.aio.Channel, logs: grpc.aio.Channel, *, timeout: float, max_groups: int) -> None:
+        self._metrics = metrics_pb2_grpc.MetricsServiceStub(metrics)
+        self._logs = logs_pb2_grpc.LogServiceStub(logs)
+        self._timeout = timeout
+        self._max_groups = max_groups
+
+    async def read(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+        """See `Signals`."""
+        match condition.source:
+            case Source.METRIC:
+                service, call = "Metrics", self._read_metric
+            case Source.LOGS:
+                service, call = "Logs", self._read_logs
+            case _:
+                raise UnimplementedError("Conditions over spans are not possible in this version.")
+        try:
+            return await call(condition, group_by, end)
+        except grpc.aio.AioRpcError as error:
+            kind = _ERRORS.get(error.code(), UnavailableError)
+            raise kind(f"{service} answered {error.code().name}: {error.details()}") from error
+
+    async def _read_metric(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+        keys = [key.removeprefix(_LABELS) for key in group_by]
+        start = end - condition.window
+        # The rate of a step is per second of the step, which is longer than the window: the increase is asked for.
+        is_rate = condition.aggregation is Aggregation.RATE
+        function = Aggregation.INCREASE if is_rate else condition.aggregation
+        request = metrics_pb2.QueryMetricsRequest(
+            metric=condition.subject,
+            filter=condition.filter,
+            aggregation=aggregation_pb2.Aggregation.Function.Name(function),
+            quantile=condition.quantile,
+            group_by=keys,
+            max_series=self._max_groups,
+        )
+        request.start_time.FromDatetime(start)
+        request.end_time.FromDatetime(end)
+        request.step.FromTimedelta(covering_step(start, end))
+        response = await self._metrics.QueryMetrics(request, timeout=self._timeout)
+        divisor = condition.window.total_seconds() if is_rate else 1.0
+        values = {
+            _group(keys, series.labels): series.points[-1].value / divisor
+            for series in response.series
+            if series.points
+        }
+        return Reading(values, absent=0.0 if condition.aggregation is Aggregation.COUNT else None)
+
+    async def _read_logs(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+        fields = [key if key in _LOG_FIELDS else _LABELS + key.removeprefix(_LABELS) for key in group_by]
+        start = end - condition.window
+        request = logs_pb2.CountLogsRequest(filter=condition.subject, group_by=fields)
+        request.start_time.FromDatetime(start)
+        request.end_time.FromDatetime(end)
+        request.step.FromTimedelta(covering_step(start, end))
+        response = await self._logs.CountLogs(request, timeout=self._timeout)
+        divisor = condition.window.total_seconds() if condition.aggregation is Aggregation.RATE else 1.0
+        if not fields:
+            return Reading({(): response.total_count / divisor}, absent=0.0)
+        if sum(group.count for group in response.groups) < response.total_count:
+            raise ResourceExhaustedError(
+                f"Logs has more groups than the {len(response.groups)} that it tells; group by fewer fields.",
+                reason="RESULT_TOO_LARGE",
+            )
+        keys = [field.removeprefix(_LABELS) for field in fields]
+        values = {
+            _group(keys, {name.removeprefix(_LABELS): value for name, value in group.fields.items()}): group.count
+            / divisor
+            for group in response.groups
+        }
+        return Reading(values, absent=0.0)
+
+
+def covering_step(start: datetime, end: datetime) -> timedelta:
+    """The length of the window, doubled until one step holds the whole of it."""
+    first, last = start - _EPOCH, end - _EPOCH - timedelta(microseconds=1)
+    step = end - start
+    while first // step != last // step:
+        step *= 2
+    return step
+
+
+def _group(keys: Sequence[str], labels: Mapping[str, str]) -> GroupKey:
+    """A label that is not there is empty, so that groups of several conditions have the same keys."""
+    return group_key({key: labels.get(key, "") for key in keys})

@@ -1,0 +1,1 @@
+"""Where rules, alerts and notifications are kept. `port.py` says what a store promises."""

@@ -1,0 +1,135 @@
+"""The connection to PostgreSQL and its migrations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+from services.alerts.model import DEFAULT_TENANT
+from services.shared.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+
+# Any fixed number: replicas that start together take turns at it.
+_MIGRATION_LOCK = 4_004_001
+
+_UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+
+class Postgres:
+    """A bounded pool of connections.
+
+    Args:
+        pool: Made by `open_pool`.
+        tenant: Whose rows are read and written.
+        acquire_timeout: Seconds to wait for a free connection.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, tenant: str = DEFAULT_TENANT, acquire_timeout: float = 5.0) -> None:
+        self._pool = pool
+        self.tenant = tenant
+        self._acquire_timeout = acquire_timeout
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """A connection in a transaction, which ends with the block: committed, or undone if it raises.
+
+        Raises:
+            UnavailableError: PostgreSQL does not answer.
+        """
+        try:
+            async with (
+                self._pool.acquire(timeout=self._acquire_timeout) as connection,
+                connection.transaction(),
+            ):
+                yield connection
+        except _UNREACHABLE as error:
+            raise UnavailableError("The alert store does not answer; try again shortly.", retry_after=1.0) from error
+        except (asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError) as error:
+            raise InvalidArgumentError(
+                "A text of the request has the character U+0000, which cannot be kept; leave it out."
+            ) from error
+
+    async def close(self) -> None:
+        """Waits for the connections that are in use, then closes all."""
+        await self._pool.close()
+
+
+async def open_pool(dsn: str, size: int, command_timeout: float) -> asyncpg.Pool:
+    """Connects.
+
+    Args:
+        dsn: `postgresql://user@host/database`, or with `?host=` the folder of a unix socket.
+        size: The greatest number of connections.
+        command_timeout: Seconds after which a statement is given up.
+
+    Raises:
+        UnavailableError: PostgreSQL does not answer.
+    """
+    try:
+        return await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=command_timeout, init=prepare)
+    except _UNREACHABLE as error:
+        raise UnavailableError("The alert store does not answer.", retry_after=1.0) from error
+
+
+async def prepare(connection: Any) -> None:
+    """Sets a new connection up: JSON comes and goes as Python values."""
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def migrate(database: Postgres) -> None:
+    """Brings the tables up to date: each numbered SQL file once, whoever of several replicas is first.
+
+    Raises:
+        FailedPreconditionError: The data is of a newer version, or an applied file was changed since.
+    """
+    scripts = sorted(
+        (entry for entry in files("services.alerts.store").joinpath("sql").iterdir() if _is_script(entry.name)),
+        key=lambda entry: entry.name,
+    )
+    newest = max(int(script.name[:4]) for script in scripts)
+    async with database.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS alert_migrations (number integer PRIMARY KEY, name text NOT NULL, "
+            "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = {
+            row["number"]: row["checksum"]
+            for row in await connection.fetch("SELECT number, checksum FROM alert_migrations")
+        }
+        if applied and max(applied) > newest:
+            raise FailedPreconditionError(
+                f"The alert data was written by a newer version (its tables are at version {max(applied)}, "
+                f"this program knows {newest}). Start the newer version, or use another database."
+            )
+        for script in scripts:
+            number, text = int(script.name[:4]), script.read_text(encoding="utf-8")
+            checksum = hashlib.sha256(text.encode()).hexdigest()
+            if number not in applied:
+                await connection.execute(text)
+                await connection.execute(
+                    "INSERT INTO alert_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                    number,
+                    script.name,
+                    checksum,
+                )
+            elif applied[number] != checksum:
+                raise FailedPreconditionError(f"The applied migration alerts/{script.name} was changed afterwards.")
+
+
+def _is_script(name: str) -> bool:
+    return name.endswith(".sql") and name[:4].isdigit()

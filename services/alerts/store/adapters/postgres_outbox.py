@@ -1,0 +1,125 @@
+"""The outbox in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.alerts.model import AlertState, EventKind
+from services.alerts.state import by_hand
+from services.alerts.store.adapters.postgres import Postgres
+from services.alerts.store.adapters.postgres_events import alert_from, append
+from services.alerts.store.port import IsSilenced, OutboxEntry
+
+
+class PostgresOutbox:
+    """Notifications on their way."""
+
+    def __init__(self, database: Postgres) -> None:
+        self._database = database
+        self._tenant = database.tenant
+
+    async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                "WITH due AS ("
+                "  SELECT key FROM outbox AS entry WHERE tenant = $1 AND status = 'PENDING'"
+                "  AND next_attempt_at <= $2 AND NOT EXISTS ("
+                "    SELECT 1 FROM outbox AS earlier WHERE earlier.tenant = entry.tenant"
+                "    AND earlier.alert_id = entry.alert_id AND earlier.channel_id = entry.channel_id"
+                "    AND earlier.event_number < entry.event_number AND earlier.status = 'PENDING')"
+                "  ORDER BY next_attempt_at, event_number LIMIT $3 FOR UPDATE SKIP LOCKED"
+                ") UPDATE outbox SET attempts = attempts + 1, next_attempt_at = $4"
+                " FROM due WHERE outbox.tenant = $1 AND outbox.key = due.key RETURNING outbox.*",
+                self._tenant,
+                now,
+                limit,
+                now + lease,
+            )
+        return [
+            OutboxEntry(row["key"], row["alert_id"], row["channel_id"], row["payload"], row["attempts"]) for row in rows
+        ]
+
+    async def sent(self, entry: OutboxEntry, at: datetime) -> None:
+        await self._finish(entry, "SENT", EventKind.NOTIFIED, "", at)
+
+    async def retry(self, entry: OutboxEntry, error: str, at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE outbox SET next_attempt_at = $3, last_error = $4 "
+                "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' AND attempts = $5",
+                self._tenant,
+                entry.key,
+                at,
+                error,
+                entry.attempts,
+            )
+
+    async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
+        await self._finish(entry, "FAILED", EventKind.NOTIFICATION_FAILED, error, at)
+
+    async def release(self, is_silenced: IsSilenced, at: datetime) -> int:
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                "SELECT alerts.*, outbox.key, outbox.kind FROM outbox JOIN alerts "
+                "ON alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
+                "WHERE outbox.tenant = $1 AND outbox.status = 'HELD' "
+                "ORDER BY outbox.event_number FOR UPDATE OF outbox SKIP LOCKED",
+                self._tenant,
+            )
+            ready: list[str] = []
+            for row in rows:
+                alert = alert_from(row)
+                over = row["kind"] == EventKind.FIRING and alert.state is not AlertState.FIRING
+                if over:
+                    await self._drop(connection, row["key"], at)
+                elif not is_silenced(alert):
+                    ready.append(row["key"])
+            await connection.execute(
+                "UPDATE outbox SET status = 'PENDING', next_attempt_at = $3 "
+                "WHERE tenant = $1 AND key = ANY($2::text[])",
+                self._tenant,
+                ready,
+                at,
+            )
+        return len(ready)
+
+    async def prune(self, before: datetime) -> int:
+        async with self._database.transaction() as connection:
+            done = await connection.execute(
+                "DELETE FROM outbox USING alerts WHERE outbox.tenant = $1 AND outbox.finish_time < $2 "
+                "AND alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
+                "AND alerts.state NOT IN (2, 3)",
+                self._tenant,
+                before,
+            )
+        return int(done.rpartition(" ")[2])
+
+    async def _drop(self, connection: Any, key: str, at: datetime) -> None:
+        await connection.execute(
+            "UPDATE outbox SET status = 'DROPPED', finish_time = $3 WHERE tenant = $1 AND key = $2",
+            self._tenant,
+            key,
+            at,
+        )
+
+    async def _finish(self, entry: OutboxEntry, status: str, kind: EventKind, error: str, at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            # Only whoever holds the newest lease may finish it: the event is recorded once.
+            done = await connection.fetchval(
+                "UPDATE outbox SET status = $3, finish_time = $4, last_error = $5 "
+                "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' RETURNING key",
+                self._tenant,
+                entry.key,
+                status,
+                at,
+                error,
+            )
+            row = await connection.fetchrow(
+                "SELECT * FROM alerts WHERE tenant = $1 AND id = $2", self._tenant, entry.alert
+            )
+            if done is None or row is None:
+                return
+            event = by_hand(alert_from(row), kind, at, f"channels/{entry.channel}", error)
+            await append(connection, self._tenant, [event])

@@ -1,0 +1,172 @@
+"""Rules in PostgreSQL, whose turn it is, and what is remembered of their groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from services.alerts.evaluate import GroupKey, group_key
+from services.alerts.model import AlertEvent, AlertRule
+from services.alerts.state import Group, Phase, Step, end
+from services.alerts.store.adapters.postgres_events import append, enqueue
+from services.alerts.store.adapters.postgres_resources import PostgresResourceStore, write_references
+from services.alerts.store.port import DueRule, IsSilenced
+
+
+class PostgresRuleStore(PostgresResourceStore[AlertRule]):
+    """Rules."""
+
+    table, kind, collection, model = "alert_rules", "alertRule", "alertRules", AlertRule
+
+    async def take_due(self, now: datetime, limit: int) -> Sequence[DueRule]:
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                "WITH due AS ("
+                "  SELECT id FROM alert_rules WHERE tenant = $1 AND enabled AND next_evaluation_at <= $2"
+                "  ORDER BY next_evaluation_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED"
+                ") UPDATE alert_rules AS rule SET next_evaluation_at = next_evaluation_at"
+                "  + evaluation_interval * (1 + floor("
+                "    extract(epoch FROM $2 - next_evaluation_at) / extract(epoch FROM evaluation_interval)))"
+                " FROM due WHERE rule.tenant = $1 AND rule.id = due.id"
+                " RETURNING rule.*, rule.next_evaluation_at - rule.evaluation_interval AS evaluation_time",
+                self._tenant,
+                now,
+                limit,
+            )
+        return [DueRule(self._resource(row), row["evaluation_time"]) for row in rows]
+
+    async def record_failure(self, due: DueRule, error: str) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE alert_rules SET last_error = $4, evaluated_at = $3 WHERE tenant = $1 AND id = $2 "
+                "AND etag = $5 AND (evaluated_at IS NULL OR evaluated_at < $3)",
+                self._tenant,
+                due.rule.id,
+                due.at,
+                error.replace("\0", ""),
+                due.rule.etag,
+            )
+
+    async def record_evaluation(
+        self,
+        due: DueRule,
+        advance: Callable[[Mapping[GroupKey, Group]], Sequence[Step]],
+        is_silenced: IsSilenced,
+    ) -> Sequence[AlertEvent]:
+        rule = due.rule
+        async with self._database.transaction() as connection:
+            # Locks the rule, and with it its groups.
+            updated = await connection.execute(
+                "UPDATE alert_rules SET last_error = '', evaluated_at = $3 WHERE tenant = $1 AND id = $2 "
+                "AND etag = $4 AND (evaluated_at IS NULL OR evaluated_at < $3)",
+                self._tenant,
+                rule.id,
+                due.at,
+                rule.etag,
+            )
+            if updated == "UPDATE 0":
+                return ()
+            before = await self._groups(connection, rule.id)
+            steps = advance(before)
+            await self._write_groups(connection, rule.id, before, steps)
+            events = [event for step in steps for event in step.events]
+            happened = await append(connection, self._tenant, events)
+            await enqueue(connection, self._tenant, happened, rule.channels, rule.description, is_silenced)
+        return [event for event, _ in happened]
+
+    async def _groups(self, connection: Any, rule: str) -> dict[GroupKey, Group]:
+        rows = await connection.fetch(
+            "SELECT * FROM alert_groups WHERE tenant = $1 AND rule_id = $2", self._tenant, rule
+        )
+        groups = [
+            Group(
+                key=group_key(row["labels"]),
+                held_since=tuple(row["held_since"]),
+                phase=Phase(row["phase"]),
+                alert=row["alert_id"],
+                value=row["value"],
+            )
+            for row in rows
+        ]
+        return {group.key: group for group in groups}
+
+    async def _write_groups(
+        self, connection: Any, rule: str, before: Mapping[GroupKey, Group], steps: Sequence[Step]
+    ) -> None:
+        gone = [fingerprint(step.group.key) for step in steps if not step.keep and step.group.key in before]
+        if gone:
+            await connection.execute(
+                "DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2 AND fingerprint = ANY($3::text[])",
+                self._tenant,
+                rule,
+                gone,
+            )
+        await connection.executemany(
+            "INSERT INTO alert_groups (tenant, rule_id, fingerprint, labels, phase, held_since, alert_id, "
+            "value) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+            "ON CONFLICT (tenant, rule_id, fingerprint) DO UPDATE SET phase = excluded.phase, "
+            "held_since = excluded.held_since, alert_id = excluded.alert_id, value = excluded.value",
+            [
+                (
+                    self._tenant,
+                    rule,
+                    fingerprint(group.key),
+                    dict(group.key),
+                    group.phase,
+                    list(group.held_since),
+                    group.alert,
+                    group.value,
+                )
+                for group in (step.group for step in steps if step.keep)
+                if before.get(group.key) != group
+            ],
+        )
+
+    def _row(self, resource: AlertRule) -> dict[str, Any]:
+        return super()._row(resource) | {
+            "enabled": resource.enabled,
+            "evaluation_interval": resource.evaluation_interval,
+        }
+
+    def _other_columns(self, row: Any) -> dict[str, Any]:
+        return {"last_error": row["last_error"]}
+
+    async def _after_change(self, connection: Any, old: AlertRule | None, new: AlertRule, at: datetime) -> None:
+        await write_references(connection, "alert_rule_channels", self._tenant, new.id, new.channels)
+        if old is not None and old.asks_the_same_as(new):
+            if old.evaluation_interval != new.evaluation_interval:
+                await self._schedule(connection, new.id, at)
+            return
+        await self._schedule(connection, new.id, at)
+        if old is not None:
+            await connection.execute(
+                "UPDATE alert_rules SET last_error = '' WHERE tenant = $1 AND id = $2", self._tenant, new.id
+            )
+            await self._end_groups(connection, old, at, "the rule was changed")
+
+    async def _before_delete(self, connection: Any, old: AlertRule, at: datetime) -> None:
+        await self._end_groups(connection, old, at, "the rule was deleted")
+
+    async def _schedule(self, connection: Any, rule: str, at: datetime) -> None:
+        await connection.execute(
+            "UPDATE alert_rules SET next_evaluation_at = $3 WHERE tenant = $1 AND id = $2",
+            self._tenant,
+            rule,
+            at,
+        )
+
+    async def _end_groups(self, connection: Any, rule: AlertRule, at: datetime, comment: str) -> None:
+        groups = await self._groups(connection, rule.id)
+        await connection.execute("DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2", self._tenant, rule.id)
+        events = [event for group in groups.values() for event in end(rule, group, at, comment)]
+        happened = await append(connection, self._tenant, events)
+        # Who changes a rule knows of it: this is told even under a silence.
+        await enqueue(connection, self._tenant, happened, rule.channels, rule.description, lambda alert: False)
+
+
+def fingerprint(key: GroupKey) -> str:
+    """A short text that is the same for the same labels only: 64 hex digits."""
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
