@@ -1,0 +1,33 @@
+"""The configuration of the logs service."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LogsConfig(BaseModel):
+    """Settings of the logs service.
+
+    Attributes:
+        grpc_port: Where gRPC is served.
+        http_port: Where OTLP/HTTP, `/metrics`, `/healthz` and `/readyz` are served.
+        store_dsn: The ClickHouse; empty: chdb in the data directory.
+        raw_retention_days: How long entries are kept; older ones are refused.
+        insert_max_items: Entries that one insert joins.
+        insert_max_delay: Seconds an entry waits for others before it is inserted.
+        max_items: Entries a request may have.
+        max_labels: Labels an entry may have.
+        journal_max_bytes: Bytes of acknowledged entries that may wait for the store.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grpc_port: int = Field(8002, ge=1, le=65535)
+    http_port: int = Field(9102, ge=1, le=65535)
+    store_dsn: str = ""
+    raw_retention_days: int = Field(90, ge=1, le=3650)
+    insert_max_items: int = Field(200_000, ge=1)
+    insert_max_delay: float = Field(0.05, ge=0, le=0.2)
+    max_items: int = Field(100_000, ge=1)
+    max_labels: int = Field(64, ge=1)
+    journal_max_bytes: int = Field(4 * 1024**3, ge=1024**2)

@@ -1,0 +1,205 @@
+"""Wire to columns, and protobuf to model and back. Nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import ptars
+import pyarrow as pa
+import pyarrow.compute as pc
+from airis.metrics.v1 import metrics_pb2
+from google.protobuf import json_format
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+
+from services.metrics import otlp
+from services.metrics.model import (
+    Aggregation,
+    Kind,
+    LabelValues,
+    MetricDescriptor,
+    Points,
+    QueryResult,
+    RangeQuery,
+    Series,
+)
+from services.shared.bus.intake import Receipt, summarize
+from services.shared.errors import InvalidArgumentError
+from services.shared.rpc import attributes, times
+from services.shared.rpc.ingest_stream import rejections
+
+UNARY = metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name
+STREAM = metrics_pb2.StreamMetricsRequest.DESCRIPTOR.full_name
+OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name
+
+DEFAULT_MAX_SERIES = 1000
+
+_POOL = ptars.HandlerPool([metrics_pb2.DESCRIPTOR, metrics_service_pb2.DESCRIPTOR])
+_HANDLERS = {
+    UNARY: _POOL.get_for_message(metrics_pb2.IngestMetricsRequest.DESCRIPTOR),
+    STREAM: _POOL.get_for_message(metrics_pb2.StreamMetricsRequest.DESCRIPTOR),
+    OTLP: _POOL.get_for_message(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR),
+}
+
+
+def decode(message_type: str, payload: bytes) -> tuple[Points, dict[str, Any]]:
+    """Turns an ingest request's bytes into points.
+
+    Returns:
+        The points, and the request's other fields by name.
+
+    Raises:
+        InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
+    """
+    try:
+        request = _HANDLERS[message_type].list_to_record_batch([payload])
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"The request is not a valid {message_type} message.", reason="MALFORMED_REQUEST"
+        ) from error
+    if message_type == OTLP:
+        return otlp.points(request.column("resource_metrics").flatten()), {}
+    if message_type == STREAM:
+        message = request.column("batch").flatten()
+        names = [field.name for field in request.schema.field("batch").type]
+        fields = dict(zip(names, message, strict=True))
+        metrics = fields["metrics"]
+        return _airis_points(metrics.flatten()), {"sequence": fields["sequence"][0].as_py() or 0}
+    return _airis_points(request.column("metrics").flatten()), {
+        "request_id": request.column("request_id")[0].as_py(),
+        "wait_for": request.column("wait_for")[0].as_py(),
+    }
+
+
+def _airis_points(metrics: pa.StructArray) -> Points:
+    count = len(metrics)
+    labels = pc.struct_field(metrics, "labels")
+    kind = pc.struct_field(metrics, "kind")
+    samples = pa.table(
+        {
+            "index": pa.array(np.arange(count, dtype=np.int32)),
+            "name": pc.struct_field(metrics, "name"),
+            "unit": pc.struct_field(metrics, "unit"),
+            "kind": pc.if_else(pc.equal(kind, 0), pa.scalar(int(Kind.GAUGE), pa.int32()), kind),
+            "labels": labels,
+            "labels_key": otlp.join_pairs(labels.offsets, labels.keys, labels.items),
+            "resource": pa.array(np.zeros(count, np.int32)),
+            "description": pa.repeat("", count),
+            "metadata": _metadata(pc.struct_field(metrics, "metadata"), count),
+            "time": pc.struct_field(metrics, "timestamp").cast(pa.int64()),
+            "start": pa.array(np.zeros(count, np.int64)),
+            "value": pc.struct_field(metrics, "value"),
+        }
+    )
+    return Points(samples, otlp.DISTRIBUTION_SCHEMA.empty_table(), [{}], "metrics")
+
+
+def _metadata(entries: pa.Array, count: int) -> pa.Array:
+    if len(entries.items) == 0:
+        return pa.repeat("", count)
+    parsed = attributes.from_value_map(entries)
+    names = ("string", "double", "boolean", "encoded")
+    columns = [getattr(parsed, name).to_pylist() for name in names]
+    keys, offsets = parsed.keys.to_pylist(), parsed.offsets.tolist()
+
+    def value(at: int) -> object:
+        string, double, boolean, encoded = (column[at] for column in columns)
+        if encoded is not None:
+            return attributes.plain_value(encoded)
+        return next((v for v in (string, double, boolean) if v is not None), None)
+
+    return pa.array(
+        [
+            json.dumps({keys[at]: value(at) for at in range(begin, end)}, ensure_ascii=False, sort_keys=True)
+            if end > begin
+            else ""
+            for begin, end in zip(offsets[:-1], offsets[1:], strict=True)
+        ],
+        pa.string(),
+    )
+
+
+def ingest_response(receipt: Receipt, domain: str) -> metrics_pb2.IngestMetricsResponse:
+    """The answer of our own dialect."""
+    return metrics_pb2.IngestMetricsResponse(
+        accepted_count=receipt.accepted_count,
+        rejections=rejections(receipt, domain),
+        position=receipt.position,
+    )
+
+
+def export_response(receipt: Receipt) -> metrics_service_pb2.ExportMetricsServiceResponse:
+    """The answer of OTLP: partial success when points were refused."""
+    response = metrics_service_pb2.ExportMetricsServiceResponse()
+    if receipt.rejected:
+        response.partial_success.rejected_data_points = len(receipt.rejected)
+        response.partial_success.error_message = summarize(receipt.rejected.values())
+    return response
+
+
+def range_query(request: metrics_pb2.QueryMetricsRequest, tenant: str, now_ns: int) -> RangeQuery:
+    """Reads a query. Raises `InvalidArgumentError` for an empty range."""
+    start, end = times.time_range(
+        request.start_time if request.HasField("start_time") else None,
+        request.end_time if request.HasField("end_time") else None,
+        now_ns,
+    )
+    return RangeQuery(
+        tenant=tenant,
+        metric=request.metric,
+        filter=request.filter,
+        start=start // times.MILLISECOND_NS,
+        end=-(-end // times.MILLISECOND_NS),
+        step=-(-times.duration_ns(request.step) // times.MILLISECOND_NS),
+        aggregation=Aggregation(request.aggregation or Aggregation.AVG),
+        quantile=request.quantile,
+        group_by=tuple(request.group_by),
+        max_series=request.max_series or DEFAULT_MAX_SERIES,
+    )
+
+
+def query_response(result: QueryResult) -> metrics_pb2.QueryMetricsResponse:
+    """The answer to a query."""
+    return metrics_pb2.QueryMetricsResponse(
+        series=[
+            metrics_pb2.TimeSeries(
+                labels=series.labels,
+                points=[
+                    metrics_pb2.Point(timestamp=times.to_timestamp(at * times.MILLISECOND_NS), value=value)
+                    for at, value in zip(series.timestamps, series.values, strict=True)
+                ],
+            )
+            for series in result.series
+        ],
+        resolution=times.to_duration(result.resolution * times.MILLISECOND_NS),
+        step=times.to_duration(result.step * times.MILLISECOND_NS),
+    )
+
+
+def metric_descriptor(found: MetricDescriptor) -> metrics_pb2.MetricDescriptor:
+    """What is known of a metric."""
+    return metrics_pb2.MetricDescriptor(
+        metric=found.metric,
+        kinds=[kind.name for kind in found.kinds],
+        units=found.units,
+        series_count=found.series_count,
+    )
+
+
+def label(found: LabelValues) -> metrics_pb2.ListLabelsResponse.Label:
+    """A label with its values."""
+    return metrics_pb2.ListLabelsResponse.Label(key=found.key, values=found.values, value_count=found.value_count)
+
+
+def series(found: Series) -> metrics_pb2.Series:
+    """What is known of a series."""
+    message = metrics_pb2.Series(
+        series_id=f"{found.series_id:016x}",
+        labels=found.labels,
+        kind=found.kind.name,
+        unit=found.unit,
+    )
+    for key, value in json.loads(found.metadata or "{}").items():
+        json_format.ParseDict(value, message.metadata[key])
+    return message

@@ -1,0 +1,236 @@
+"""Answers over histograms, exponential histograms and summaries, from their points. Pure.
+
+Each point of a cumulative series gives its growth since the point before; a reset gives the whole point; a delta
+point gives itself. What falls into a step is merged: explicit buckets with equal bounds add up, exponential
+buckets are brought to the coarsest scale among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from services.metrics.model import DELTA_KINDS, EXPONENTIAL_KINDS, Aggregation, Kind, RangeQuery, TimeSeries
+from services.shared.errors import FailedPreconditionError, ResourceExhaustedError
+
+LOOKBACK_MS = 300_000
+
+_ANSWERED = {
+    Aggregation.SUM,
+    Aggregation.AVG,
+    Aggregation.COUNT,
+    Aggregation.RATE,
+    Aggregation.INCREASE,
+    Aggregation.QUANTILE,
+    Aggregation.MIN,
+    Aggregation.MAX,
+}
+
+
+@dataclass(slots=True)
+class Merged:
+    """What the points of one step add up to.
+
+    Attributes:
+        count, total: Of all observations.
+        low, high: The extremes, as far as senders gave them.
+        bounds: Of explicit buckets; None: there are none.
+        counts: Of explicit buckets.
+        scale: Of exponential buckets.
+        positive, negative: Counts of exponential buckets by index.
+        zeros: Observations around zero.
+    """
+
+    count: float = 0.0
+    total: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    bounds: tuple[float, ...] | None = None
+    counts: list[float] = field(default_factory=list)
+    scale: int | None = None
+    positive: dict[int, float] = field(default_factory=dict)
+    negative: dict[int, float] = field(default_factory=dict)
+    zeros: float = 0.0
+
+
+def evaluate(table: pa.Table, query: RangeQuery) -> list[TimeSeries]:
+    """Computes the aggregation of a query over the rows of `MetricReader.distributions`.
+
+    Raises:
+        FailedPreconditionError: The data has no such answer (INCOMPATIBLE_DATA): LAST, quantiles of summaries,
+            or buckets with different bounds.
+        ResourceExhaustedError: There are too many groups.
+    """
+    if query.aggregation not in _ANSWERED:
+        raise _incompatible(f"{query.aggregation.name} has no meaning for histograms and summaries.")
+    steps: defaultdict[tuple[str, ...], defaultdict[int, Merged]] = defaultdict(lambda: defaultdict(Merged))
+    for group, at, point in _increments(table, query):
+        start = query.start if query.step == 0 else at // query.step * query.step
+        _merge(steps[group][start], point, query)
+    if len(steps) > query.max_series:
+        raise ResourceExhaustedError(
+            f"The result has {len(steps)} series; at most {query.max_series} are allowed. Group by fewer labels, "
+            "or set a filter.",
+            reason="RESULT_TOO_LARGE",
+        )
+    series = []
+    for group in sorted(steps):
+        points = [(at, value) for at, m in sorted(steps[group].items()) if (value := _answer(at, m, query)) is not None]
+        labels = dict(zip(query.group_by, group, strict=True))
+        series.append(TimeSeries(labels, [at for at, _ in points], [value for _, value in points]))
+    return series
+
+
+def quantile(merged: Merged, q: float) -> float | None:
+    """The q-quantile by linear interpolation within explicit buckets, geometric within exponential ones."""
+    if merged.scale is not None:
+        return _exponential_quantile(merged, q)
+    return _explicit_quantile(merged, q)
+
+
+def _increments(table: pa.Table, query: RangeQuery) -> Iterator[tuple[tuple[str, ...], int, dict[str, Any]]]:
+    previous: dict[str, Any] | None = None
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            before = previous if previous is not None and previous["series_id"] == row["series_id"] else None
+            previous = row
+            if row["timestamp"] < query.start:
+                continue
+            if Kind[row["kind"]] in DELTA_KINDS:
+                yield tuple(row["group"]), row["timestamp"], row
+            elif before is not None:
+                yield tuple(row["group"]), row["timestamp"], _growth(before, row)
+            elif row["start_time"] >= query.start:
+                yield tuple(row["group"]), row["timestamp"], row
+
+
+def _growth(before: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    comparable = all(before[name] == row[name] for name in ("bounds", "scale"))
+    if row["count"] < before["count"] or not comparable or row["start_time"] > before["timestamp"]:
+        return row
+    grown = dict(row)
+    grown["count"] = row["count"] - before["count"]
+    grown["sum"] = None if row["sum"] is None or before["sum"] is None else row["sum"] - before["sum"]
+    grown["zero_count"] = row["zero_count"] - before["zero_count"]
+    # The extremes of a cumulative point are those since its start, not those of the growth.
+    grown["min"] = grown["max"] = None
+    if row["bucket_counts"]:
+        grown["bucket_counts"] = [b - a for a, b in zip(before["bucket_counts"], row["bucket_counts"], strict=True)]
+    for sign in ("positive", "negative"):
+        old = dict(enumerate(before[f"{sign}_counts"], before[f"{sign}_offset"]))
+        first = row[f"{sign}_offset"]
+        grown[f"{sign}_counts"] = [n - old.get(at, 0) for at, n in enumerate(row[f"{sign}_counts"], first)]
+    return grown
+
+
+def _merge(merged: Merged, point: dict[str, Any], query: RangeQuery) -> None:
+    merged.count += point["count"]
+    merged.total += point["sum"] or 0.0
+    if point["min"] is not None:
+        merged.low = min(merged.low, point["min"])
+    if point["max"] is not None:
+        merged.high = max(merged.high, point["max"])
+    if query.aggregation is not Aggregation.QUANTILE:
+        return
+    if Kind[point["kind"]] is Kind.SUMMARY:
+        raise _incompatible("Quantiles of summaries cannot be merged: their senders computed them.")
+    if Kind[point["kind"]] in EXPONENTIAL_KINDS:
+        if merged.bounds is not None:
+            raise _incompatible("Explicit and exponential buckets cannot be merged. Choose one kind with a filter.")
+        _merge_exponential(merged, point)
+        return
+    if merged.scale is not None:
+        raise _incompatible("Explicit and exponential buckets cannot be merged. Choose one kind with a filter.")
+    bounds = tuple(point["bounds"])
+    if merged.bounds is None:
+        merged.bounds, merged.counts = bounds, [0.0] * len(point["bucket_counts"])
+    elif merged.bounds != bounds:
+        raise _incompatible("The histograms have different bucket bounds. Choose some with a filter.")
+    merged.counts = [a + b for a, b in zip(merged.counts, point["bucket_counts"], strict=True)]
+
+
+def _merge_exponential(merged: Merged, point: dict[str, Any]) -> None:
+    scale = point["scale"] if merged.scale is None else min(merged.scale, point["scale"])
+    if merged.scale is not None and merged.scale > scale:
+        shift = merged.scale - scale
+        merged.positive = _rescale(merged.positive, shift)
+        merged.negative = _rescale(merged.negative, shift)
+    merged.scale = scale
+    merged.zeros += point["zero_count"]
+    for sign, into in (("positive", merged.positive), ("negative", merged.negative)):
+        shift = point["scale"] - scale
+        for at, count in enumerate(point[f"{sign}_counts"], point[f"{sign}_offset"]):
+            into[at >> shift] = into.get(at >> shift, 0.0) + count
+
+
+def _rescale(buckets: dict[int, float], shift: int) -> dict[int, float]:
+    result: dict[int, float] = {}
+    for at, count in buckets.items():
+        result[at >> shift] = result.get(at >> shift, 0.0) + count
+    return result
+
+
+def _answer(at: int, merged: Merged, query: RangeQuery) -> float | None:
+    match query.aggregation:
+        case Aggregation.COUNT | Aggregation.INCREASE:
+            return float(merged.count)
+        case Aggregation.RATE:
+            end = query.end if query.step == 0 else min(at + query.step, query.end)
+            return merged.count / ((end - max(at, query.start)) / 1000)
+        case Aggregation.SUM:
+            return merged.total
+        case Aggregation.AVG:
+            return merged.total / merged.count if merged.count else None
+        case Aggregation.MIN:
+            return merged.low if math.isfinite(merged.low) else None
+        case Aggregation.MAX:
+            return merged.high if math.isfinite(merged.high) else None
+    return quantile(merged, query.quantile)
+
+
+def _explicit_quantile(merged: Merged, q: float) -> float | None:
+    bounds, counts = merged.bounds or (), merged.counts
+    total = sum(counts)
+    if total <= 0 or not bounds:
+        return None
+    rank, below = q * total, 0.0
+    for at, count in enumerate(counts):
+        if count > 0 and below + count >= rank:
+            if at == len(bounds):
+                # Nothing bounds the last bucket but what its senders saw.
+                return merged.high if math.isfinite(merged.high) else bounds[-1]
+            upper = bounds[at]
+            lower = bounds[at - 1] if at else min(0.0, upper)
+            return lower + (upper - lower) * max(rank - below, 0.0) / count
+        below += count
+    return bounds[-1]
+
+
+def _exponential_quantile(merged: Merged, q: float) -> float | None:
+    base: float = 2.0 ** (2.0 ** -(merged.scale or 0))
+    buckets = [(-(base ** (at + 1)), -(base**at), n) for at, n in sorted(merged.negative.items(), reverse=True)]
+    buckets.append((0.0, 0.0, merged.zeros))
+    buckets += [(base**at, base ** (at + 1), n) for at, n in sorted(merged.positive.items())]
+    total = sum(n for _, _, n in buckets)
+    if total <= 0:
+        return None
+    rank, below = q * total, 0.0
+    for lower, upper, count in buckets:
+        if count > 0 and below + count >= rank:
+            share = max(rank - below, 0.0) / count
+            if lower == upper:
+                return lower
+            # Within a bucket, observations spread evenly over the exponent.
+            size: float = abs(lower) ** (1 - share) * abs(upper) ** share
+            return size if lower > 0 else -size
+        below += count
+    return buckets[-1][1]
+
+
+def _incompatible(message: str) -> FailedPreconditionError:
+    return FailedPreconditionError(message, reason="INCOMPATIBLE_DATA")

@@ -1,0 +1,1 @@
+"""Metric stores by technology. Only `app.py` names one."""

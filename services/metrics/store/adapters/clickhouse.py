@@ -1,0 +1,235 @@
+"""Metrics in ClickHouse, in-process or as a server: one SQL, two DSNs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from services.metrics.config import MetricsConfig
+from services.metrics.model import (
+    Aggregation,
+    Capabilities,
+    Kind,
+    LabelValues,
+    MetricColumns,
+    MetricDescriptor,
+    RangeQuery,
+    Series,
+    SeriesRow,
+    TimeSeries,
+)
+from services.metrics.store.adapters import clickhouse_sql
+from services.metrics.store.port import Plan
+from services.shared.bus.port import Header
+from services.shared.bus.recent_ids import RecentIds
+from services.shared.clickhouse.client import ClickHouse
+from services.shared.clickhouse.ids import StoredIds
+from services.shared.clickhouse.migrations import migrate
+from services.shared.errors import ResourceExhaustedError
+from services.shared.filter import Checked
+from services.shared.filter.clickhouse import compile_clickhouse
+
+_IDS_TABLE = "metric_ingest_ids"
+
+_MAX_POINTS = 1_000_000
+_MAX_DISTRIBUTION_POINTS = 200_000
+_MAX_VALUES = 1000
+_LABELS_TYPE = pa.map_(pa.string(), pa.string())
+
+
+class ClickHouseMetricStore:
+    """Implements `MetricWriter` and `MetricReader`.
+
+    Args:
+        clickhouse: An open pool.
+        config: The retention.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, config: MetricsConfig) -> None:
+        self._clickhouse = clickhouse
+        self._config = config
+        self._ids = StoredIds(clickhouse, _IDS_TABLE)
+
+    async def open(self) -> None:
+        """Brings the tables up to date and applies the retention."""
+        await migrate(self._clickhouse, "metrics", files("services.metrics.store") / "sql")
+        raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
+        for table, column, days in (
+            ("samples", "timestamp", raw),
+            ("distributions", "timestamp", raw),
+            ("samples_1m", "timestamp", rollup),
+            ("samples_1h", "timestamp", rollup),
+            ("series", "last_seen", max(raw, rollup) + 2),
+        ):
+            await self._clickhouse.retain(table, column, days)
+
+    async def load_ids(self, into: RecentIds) -> None:
+        """Reads back the ids of stored requests."""
+        await self._ids.load(into)
+
+    async def write(self, batches: Sequence[tuple[Header, MetricColumns]], token: str) -> list[SeriesRow]:
+        """See `MetricWriter.write`."""
+        columns = [column for _, column in batches]
+        series = list({row.series_id: row for column in columns for row in column.series}.values())
+        received_at = max(header.received_at for header, _ in batches)
+        # Series first: a sample never stands there without its labels.
+        await self._clickhouse.insert("series", _series_table(series, received_at))
+        await self._clickhouse.insert("samples", pa.concat_tables([c.samples for c in columns]), token=token)
+        await self._clickhouse.insert(
+            "distributions", pa.concat_tables([c.distributions for c in columns]), token=token
+        )
+        await self._ids.write([header for header, _ in batches], token)
+        return series
+
+    def capabilities(self, now_ms: int) -> Capabilities:
+        """See `MetricReader.capabilities`."""
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        return Capabilities(frozenset(Aggregation), now - timedelta(days=self._config.raw_retention_days))
+
+    async def kinds(self, query: RangeQuery, series: Checked | None, timeout: float) -> frozenset[Kind]:
+        """See `MetricReader.kinds`."""
+        compiled = compile_clickhouse(series)
+        rows = await self._clickhouse.rows(
+            "SELECT DISTINCT kind FROM airis.series "
+            f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND {compiled.sql}",
+            {"tenant": query.tenant, "metric": query.metric, **compiled.parameters},
+            timeout=timeout,
+        )
+        return frozenset(Kind[row["kind"]] for row in rows)
+
+    async def aggregate(
+        self, query: RangeQuery, plan: Plan, series: Checked | None, timeout: float
+    ) -> list[TimeSeries]:
+        """See `MetricReader.aggregate`."""
+        sql, parameters = clickhouse_sql.aggregate(query, plan, series)
+        table = await self._clickhouse.query(sql, parameters, timeout=timeout, max_rows=_MAX_POINTS)
+        return _time_series(table, query)
+
+    async def distributions(
+        self, query: RangeQuery, series: Checked | None, lookback_ms: int, timeout: float
+    ) -> pa.Table:
+        """See `MetricReader.distributions`."""
+        sql, parameters = clickhouse_sql.distributions(query, series, lookback_ms)
+        return await self._clickhouse.query(sql, parameters, timeout=timeout, max_rows=_MAX_DISTRIBUTION_POINTS)
+
+    async def metrics(
+        self, tenant: str, series: Checked | None, after: str, limit: int, timeout: float
+    ) -> list[MetricDescriptor]:
+        """See `MetricReader.metrics`."""
+        compiled = compile_clickhouse(series)
+        rows = await self._clickhouse.rows(
+            "SELECT metric, groupUniqArray(16)(kind) AS kinds, arraySort(groupUniqArray(16)(unit)) AS units, "
+            "uniqExact(series_id) AS series_count FROM airis.series "
+            f"WHERE tenant = {{tenant:String}} AND metric > {{after:String}} AND {compiled.sql} "
+            "GROUP BY metric ORDER BY metric LIMIT {limit:UInt32}",
+            {"tenant": tenant, "after": after, "limit": limit, **compiled.parameters},
+            timeout=timeout,
+        )
+        return [
+            MetricDescriptor(
+                row["metric"], sorted(Kind[kind] for kind in row["kinds"]), row["units"], row["series_count"]
+            )
+            for row in rows
+        ]
+
+    async def labels(
+        self, tenant: str, metric: str, series: Checked | None, after: str, limit: int, timeout: float
+    ) -> list[LabelValues]:
+        """See `MetricReader.labels`."""
+        compiled = compile_clickhouse(series)
+        rows = await self._clickhouse.rows(
+            "SELECT key, arraySlice(arraySort(groupUniqArray(value)), 1, {values:UInt32}) AS values, "
+            "uniqExact(value) AS value_count FROM airis.series "
+            "ARRAY JOIN mapKeys(labels) AS key, mapValues(labels) AS value "
+            f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND {compiled.sql} "
+            "AND key > {after:String} GROUP BY key ORDER BY key LIMIT {limit:UInt32}",
+            {
+                "tenant": tenant,
+                "metric": metric,
+                "after": after,
+                "limit": limit,
+                "values": _MAX_VALUES,
+                **compiled.parameters,
+            },
+            timeout=timeout,
+        )
+        return [LabelValues(row["key"], row["values"], row["value_count"]) for row in rows]
+
+    async def series(
+        self, tenant: str, metric: str, series: Checked | None, after: int, limit: int, timeout: float
+    ) -> list[Series]:
+        """See `MetricReader.series`."""
+        compiled = compile_clickhouse(series)
+        rows = await self._clickhouse.rows(
+            "SELECT series_id, any(s.labels) AS labels, any(s.kind) AS kind, any(s.unit) AS unit, "
+            "argMax(s.metadata, s.last_seen) AS metadata FROM airis.series AS s "
+            f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND ({{first:Bool}} OR series_id > {{after:UInt64}}) "
+            f"AND series_id IN (SELECT series_id FROM airis.series WHERE tenant = {{tenant:String}} "
+            f"AND metric = {{metric:String}} AND {compiled.sql}) "
+            "GROUP BY series_id ORDER BY series_id LIMIT {limit:UInt32}",
+            {
+                "tenant": tenant,
+                "metric": metric,
+                "first": after < 0,
+                "after": max(after, 0),
+                "limit": limit,
+                **compiled.parameters,
+            },
+            timeout=timeout,
+        )
+        return [
+            Series(row["series_id"], dict(row["labels"]), Kind[row["kind"]], row["unit"], row["metadata"])
+            for row in rows
+        ]
+
+
+def _series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
+    return pa.table(
+        {
+            "tenant": pa.array([row.tenant for row in rows], pa.string()),
+            "metric": pa.array([row.metric for row in rows], pa.string()),
+            "series_id": pa.array([row.series_id for row in rows], pa.uint64()),
+            "kind": pa.array([row.kind for row in rows], pa.string()),
+            "unit": pa.array([row.unit for row in rows], pa.string()),
+            "labels": pa.array([list(row.labels.items()) for row in rows], _LABELS_TYPE),
+            "metadata": pa.array([row.metadata for row in rows], pa.string()),
+            "last_seen": pa.array([received_at // 1_000_000] * len(rows), pa.int64()).cast(
+                pa.timestamp("ms", tz="UTC")
+            ),
+        }
+    )
+
+
+def _time_series(table: pa.Table, query: RangeQuery) -> list[TimeSeries]:
+    if table.num_rows == 0:
+        return []
+    groups = table.column("g").to_pylist()
+    times, values = table.column("t").to_numpy(), table.column("v").to_numpy()
+    result: list[TimeSeries] = []
+    begin = 0
+    for end in [*(at for at in range(1, len(groups)) if groups[at] != groups[at - 1]), len(groups)]:
+        finite = np.isfinite(values[begin:end])
+        result.append(
+            TimeSeries(
+                dict(zip(query.group_by, groups[begin], strict=True)),
+                _listed(times[begin:end][finite]),
+                _listed(values[begin:end][finite]),
+            )
+        )
+        begin = end
+    if len(result) > query.max_series:
+        raise ResourceExhaustedError(
+            f"The result has {len(result)} series; at most {query.max_series} are allowed. Group by fewer labels, "
+            "or set a filter.",
+            reason="RESULT_TOO_LARGE",
+        )
+    return result
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values.tolist())

@@ -1,0 +1,20 @@
+"""What runs behind: join what was acknowledged, write it, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.metrics.model import MetricColumns
+from services.metrics.series import SeriesIndex
+from services.metrics.store.port import MetricWriter
+from services.shared.bus.drain import drain
+from services.shared.bus.port import Consumer, Header
+
+
+async def run(consumer: Consumer[MetricColumns], writer: MetricWriter, index: SeriesIndex) -> None:
+    """Stores inserts until cancelled. A series counts as known once its row is stored."""
+
+    async def write(batches: Sequence[tuple[Header, MetricColumns]], token: str) -> None:
+        index.written(await writer.write(batches, token))
+
+    await drain(consumer, write)

@@ -1,0 +1,63 @@
+"""The loop behind every `worker.py`: take an insert from the bus, store it, commit it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from services.shared.bus.port import Batch, Consumer, Header, Insert
+from services.shared.errors import AirisError
+
+ColumnsT = TypeVar("ColumnsT")
+logger = structlog.get_logger(__name__)
+
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 5.0
+
+Write = Callable[[Sequence[tuple[Header, ColumnsT]], str], Awaitable[None]]
+"""Takes an insert's batches and its token. Repeated with the same ones after a failure."""
+
+
+async def drain(
+    consumer: Consumer[ColumnsT],
+    write: Write[ColumnsT],
+    jitter: Callable[[], float] = random.random,
+) -> None:
+    """Moves inserts from the bus to the store until cancelled.
+
+    A store that fails is asked again with growing delays: the bus holds what is acknowledged meanwhile.
+    """
+    while True:
+        insert = await consumer.next_insert()
+        batches = await _columns(insert)
+        delay = _FIRST_DELAY
+        while batches:
+            try:
+                await write(batches, insert.token)
+                break
+            except AirisError as error:
+                logger.warning("insert_failed", token=insert.token, reason=error.reason, retry_in=round(delay, 2))
+                await asyncio.sleep(delay * (0.5 + jitter() / 2))
+                delay = min(delay * 2, _LONGEST_DELAY)
+        await consumer.commit(insert)
+
+
+async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Header, ColumnsT]]:
+    decoded = []
+    for position, batch in insert.batches:
+        try:
+            decoded.append((batch.header, _decode(batch)))
+        except AirisError as error:
+            # It was decoded before it was published, so only a changed program can fail here. One such batch
+            # must not keep all later ones from the store.
+            logger.error("batch_unreadable", position=position, items=batch.header.item_count, error=error.message)
+        await asyncio.sleep(0)
+    return decoded
+
+
+def _decode(batch: Batch[ColumnsT]) -> ColumnsT:
+    return batch.columns

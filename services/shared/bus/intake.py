@@ -1,0 +1,151 @@
+"""Acknowledgement: a checked batch becomes durable once, however often it is sent.
+
+`ingest.py` of each signal calls `take` with what its check accepted; `worker.py` drains what was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.shared.bus.port import Batch, Bus, Header
+from services.shared.bus.recent_ids import RecentIds
+from services.shared.errors import FieldViolation, InvalidArgumentError
+
+ColumnsT = TypeVar("ColumnsT")
+
+MAX_ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a batch comes from.
+
+    Attributes:
+        tenant: Whose data it is; set by the server.
+        message_type: Full protobuf name of the payload's message.
+        request_id: The sender's id of a unary request, or empty.
+        producer_id: The sender's name over its streams, or empty.
+        sequence: The batch's number within the producer, or 0.
+        wait_queryable: Whether to answer only when the data can be queried.
+    """
+
+    tenant: str
+    message_type: str
+    request_id: str = ""
+    producer_id: str = ""
+    sequence: int = 0
+    wait_queryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch.
+
+    Attributes:
+        accepted_count: Items that are durable.
+        rejected: For each refused index, in order, why.
+        position: Where the batch stands in the order of ingest; empty if nothing of it was accepted.
+    """
+
+    accepted_count: int
+    rejected: dict[int, FieldViolation]
+    position: str
+
+
+class Intake(Generic[ColumnsT]):
+    """Publishes batches, each once.
+
+    Args:
+        bus: Where to.
+        recent_ids: The ids of what is there.
+        decode: Gives a replayed batch its columns.
+        clock: Nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        bus: Bus[ColumnsT],
+        recent_ids: RecentIds,
+        decode: Callable[[Header, bytes], ColumnsT],
+        clock: Callable[[], int],
+    ) -> None:
+        self._bus = bus
+        self._recent_ids = recent_ids
+        self._decode = decode
+        self.clock = clock
+
+    async def take(
+        self,
+        origin: Origin,
+        received_at: int,
+        payload: bytes,
+        columns: ColumnsT,
+        item_count: int,
+        rejected: dict[int, FieldViolation],
+    ) -> Receipt:
+        """Makes a batch durable unless it is a repetition.
+
+        Args:
+            origin: Where it comes from.
+            received_at: Nanoseconds since 1970 at which it was checked.
+            payload: Its wire bytes.
+            columns: Its accepted items.
+            item_count: Items in the payload.
+            rejected: For each refused index why.
+
+        Raises:
+            InvalidArgumentError: The request id is too long.
+            ResourceExhaustedError: The backlog or the disk is full.
+            UnavailableError: It is not known whether the batch was taken; repeat it with the same id.
+        """
+        if len(origin.request_id) > MAX_ID_LENGTH:
+            raise InvalidArgumentError(
+                f"request_id must have at most {MAX_ID_LENGTH} characters.",
+                violations=(
+                    FieldViolation("request_id", f"at most {MAX_ID_LENGTH} characters", "SIZE_LIMIT_EXCEEDED"),
+                ),
+            )
+        accepted_count = item_count - len(rejected)
+        ordered = dict(sorted(rejected.items()))
+        header = Header(
+            tenant=origin.tenant,
+            message_type=origin.message_type,
+            received_at=received_at,
+            item_count=accepted_count,
+            request_id=origin.request_id,
+            producer_id=origin.producer_id,
+            sequence=origin.sequence,
+            rejected=tuple(ordered),
+        )
+        if accepted_count == 0:
+            self._recent_ids.settle(header)
+            return Receipt(0, ordered, "")
+        batch = Batch(header, payload, self._decode, columns)
+        position, _ = await self._recent_ids.publish_once(header, lambda: self._bus.publish(batch))
+        if origin.wait_queryable:
+            await self._bus.wait_committed(position)
+        return Receipt(accepted_count, ordered, str(position) if position else "")
+
+    def settle(self, origin: Origin) -> None:
+        """Counts a batch of a stream as settled although it was refused whole."""
+        self._recent_ids.settle(
+            Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence)
+        )
+
+    def highest_sequence(self, tenant: str, producer_id: str) -> int:
+        """The highest settled sequence of a producer; 0 if none is."""
+        return self._recent_ids.highest_sequence(tenant, producer_id)
+
+
+def summarize(rejected: Iterable[FieldViolation]) -> str:
+    """One sentence about refused items, for dialects that have room for no more."""
+    reasons: dict[str, tuple[int, FieldViolation]] = {}
+    for violation in rejected:
+        count, first = reasons.get(violation.reason, (0, violation))
+        reasons[violation.reason] = (count + 1, first)
+    return "; ".join(
+        f"{count} refused with {reason}: {first.field} {first.description}"
+        for reason, (count, first) in reasons.items()
+    )

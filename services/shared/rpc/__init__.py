@@ -1,0 +1,1 @@
+"""What the four services share on the wire: serving, errors, validation, paging, ingest dialects, attributes."""

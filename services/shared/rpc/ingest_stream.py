@@ -1,0 +1,260 @@
+"""The server's side of an ingest stream, the same for every signal.
+
+Batches are published side by side, up to the limits that `opened` names, and settled in order: an ack is
+cumulative. A batch that cannot be taken now throttles the stream from its sequence on; a bad one is rejected
+and the stream goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from airis.common.v1 import ingest_pb2
+from google.protobuf.message import DecodeError
+
+from services.shared.bus.intake import MAX_ID_LENGTH, Receipt
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
+from services.shared.rpc.errors import item_status, to_status
+from services.shared.rpc.times import to_duration
+
+MAX_OUTSTANDING_BATCHES = 64
+MAX_OUTSTANDING_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDialect:
+    """What differs between the signals.
+
+    Attributes:
+        domain: The ErrorInfo domain.
+        request: The request message's class, with the oneof `open` and `batch`.
+        response: The response message's class.
+        ingest: Takes (payload, producer_id, sequence).
+        settle: Takes (producer_id, sequence) of a batch that was refused whole.
+        highest_sequence: Gives what is settled of a producer.
+    """
+
+    domain: str
+    request: Any
+    response: Any
+    ingest: Callable[[bytes, str, int], Coroutine[Any, Any, Receipt]]
+    settle: Callable[[str, int], None]
+    highest_sequence: Callable[[str], int]
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    sequence: int
+    size: int
+    outcome: asyncio.Task[Receipt]
+
+
+async def serve_stream(requests: AsyncIterator[bytes], dialect: StreamDialect) -> AsyncIterator[Any]:
+    """Answers one ingest stream.
+
+    Args:
+        requests: The messages' bytes.
+        dialect: What to do with them.
+
+    Raises:
+        InvalidArgumentError: The stream does not begin with `open`, a message is malformed, or sequences do not grow.
+    """
+    producer_id, resume_after = await _open(requests, dialect)
+    yield dialect.response(
+        opened=ingest_pb2.StreamOpened(
+            resume_after=resume_after,
+            max_outstanding_batches=MAX_OUTSTANDING_BATCHES,
+            max_outstanding_bytes=MAX_OUTSTANDING_BYTES,
+        )
+    )
+    session = _Session(dialect, producer_id, resume_after)
+    reader = asyncio.create_task(session.read(requests))
+    try:
+        async for response in session.settle():
+            yield response
+        await reader
+    finally:
+        reader.cancel()
+        session.cancel()
+
+
+async def _open(requests: AsyncIterator[bytes], dialect: StreamDialect) -> tuple[str, int]:
+    async for payload in requests:
+        request = _parse(payload, dialect)
+        if request.WhichOneof("message") != "open":
+            break
+        producer_id = str(request.open.producer_id)
+        if not 1 <= len(producer_id) <= MAX_ID_LENGTH:
+            raise InvalidArgumentError(f"open.producer_id must have 1 to {MAX_ID_LENGTH} characters.")
+        return producer_id, dialect.highest_sequence(producer_id)
+    raise InvalidArgumentError("The first message of the stream must be `open`.")
+
+
+def _parse(payload: bytes, dialect: StreamDialect) -> Any:
+    try:
+        return dialect.request.FromString(payload)
+    except DecodeError as error:
+        raise InvalidArgumentError("A message of the stream is malformed.", reason="MALFORMED_REQUEST") from error
+
+
+class _Session:
+    def __init__(self, dialect: StreamDialect, producer_id: str, settled: int) -> None:
+        self._dialect = dialect
+        self._producer_id = producer_id
+        self._settled = settled
+        self._queue: asyncio.Queue[_Outstanding | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Receipt]] = set()
+        self._bytes = 0
+        self._room = asyncio.Condition()
+        self._throttled_from: int | None = None
+        self._newest = settled
+
+    async def read(self, requests: AsyncIterator[bytes]) -> None:
+        """Starts a publish for each batch, within the limits."""
+        try:
+            async for payload in requests:
+                sequence = batch_sequence(payload)
+                if sequence is None:
+                    raise InvalidArgumentError("`open` may be sent only once; then send `batch`.")
+                if sequence < 1:
+                    raise InvalidArgumentError("batch.sequence must be 1 or more.")
+                if self._throttled_from is not None and sequence > self._throttled_from:
+                    continue
+                self._throttled_from = None
+                if sequence <= self._newest and sequence > self._settled:
+                    raise InvalidArgumentError(
+                        f"batch.sequence {sequence} was sent already on this stream; after {self._newest} "
+                        f"{self._newest + 1} follows."
+                    )
+                await self._start(sequence, payload)
+        finally:
+            await self._queue.put(None)
+
+    async def _start(self, sequence: int, payload: bytes) -> None:
+        async with self._room:
+            await self._room.wait_for(
+                lambda: (
+                    len(self._tasks) < MAX_OUTSTANDING_BATCHES
+                    and (not self._tasks or self._bytes + len(payload) <= MAX_OUTSTANDING_BYTES)
+                )
+            )
+        if self._throttled_from is not None:
+            return
+        self._newest = max(self._newest, sequence)
+        task = asyncio.create_task(self._dialect.ingest(payload, self._producer_id, sequence))
+        self._tasks.add(task)
+        self._bytes += len(payload)
+        await self._queue.put(_Outstanding(sequence, len(payload), task))
+
+    async def settle(self) -> AsyncIterator[Any]:
+        """Gives the responses, in the order of the batches."""
+        ended = False
+        while not ended:
+            outstanding = await self._queue.get()
+            acked = 0
+            while outstanding is not None:
+                responses, settled = await self._outcome(outstanding)
+                acked = outstanding.sequence if settled else acked
+                for response in responses:
+                    yield response
+                if self._queue.empty():
+                    break
+                outstanding = self._queue.get_nowait()
+            ended = outstanding is None
+            if acked:
+                self._settled = max(self._settled, acked)
+                yield self._dialect.response(ack=ingest_pb2.StreamAck(through_sequence=self._settled))
+
+    async def _outcome(self, outstanding: _Outstanding) -> tuple[list[Any], bool]:
+        if self._throttled_from is not None and outstanding.sequence > self._throttled_from:
+            # It may have been taken although an earlier one was not; sent again, it is recognized.
+            await asyncio.gather(outstanding.outcome, return_exceptions=True)
+            await self._release(outstanding)
+            return [], False
+        try:
+            receipt = await outstanding.outcome
+        except ResourceExhaustedError as error:
+            self._throttled_from = outstanding.sequence
+            self._newest = outstanding.sequence - 1
+            throttle = ingest_pb2.StreamThrottle(
+                retry_delay=to_duration(int((error.retry_after or 1.0) * 1e9)), from_sequence=outstanding.sequence
+            )
+            return [self._dialect.response(throttle=throttle)], False
+        except InvalidArgumentError as error:
+            self._dialect.settle(self._producer_id, outstanding.sequence)
+            status = to_status(error, self._dialect.domain)
+            rejection = ingest_pb2.StreamRejection(sequence=outstanding.sequence, status=status)
+            return [self._dialect.response(rejection=rejection)], True
+        finally:
+            await self._release(outstanding)
+        if not receipt.rejected:
+            return [], True
+        rejection = ingest_pb2.StreamRejection(
+            sequence=outstanding.sequence, items=rejections(receipt, self._dialect.domain)
+        )
+        return [self._dialect.response(rejection=rejection)], True
+
+    async def _release(self, outstanding: _Outstanding) -> None:
+        if outstanding.outcome in self._tasks:
+            self._tasks.discard(outstanding.outcome)
+            self._bytes -= outstanding.size
+            async with self._room:
+                self._room.notify_all()
+
+    def cancel(self) -> None:
+        """Lets go of publishes that nobody waits for."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def rejections(receipt: Receipt, domain: str) -> list[ingest_pb2.Rejection]:
+    """The refused items of a batch, worded."""
+    return [
+        ingest_pb2.Rejection(index=index, status=item_status(violation, domain))
+        for index, violation in receipt.rejected.items()
+    ]
+
+
+def batch_sequence(payload: bytes) -> int | None:
+    """Reads `batch.sequence` of a stream message without parsing the items; None if it has no `batch`.
+
+    Field 2 of the message is the batch, and its field 1 the sequence, in every signal. A batch that does not
+    begin with its sequence, as canonical encoders write it, has the sequence found by a scan over its fields.
+    """
+    tag, at = _varint(payload, 0)
+    if tag != (2 << 3 | 2):
+        return None
+    size, at = _varint(payload, at)
+    end, sequence = min(at + size, len(payload)), 0
+    while at < end:
+        tag, at = _varint(payload, at)
+        match tag & 7:
+            case 0:
+                value, at = _varint(payload, at)
+                if tag >> 3 == 1:
+                    return value if value < 2**63 else value - 2**64
+            case 1:
+                at += 8
+            case 2:
+                size, at = _varint(payload, at)
+                at += size
+            case 5:
+                at += 4
+            case _:
+                raise InvalidArgumentError("A message of the stream is malformed.", reason="MALFORMED_REQUEST")
+    return sequence
+
+
+def _varint(payload: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(payload) and shift < 70:
+        byte = payload[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (2**64 - 1), at
+        shift += 7
+    raise InvalidArgumentError("A message of the stream is malformed.", reason="MALFORMED_REQUEST")

@@ -1,0 +1,127 @@
+"""The server interceptor: every call is validated, measured, and ends with a well-worded status.
+
+One interceptor does all of it: each further one costs about 40 us a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import protovalidate
+from google.protobuf.message import Message
+from opentelemetry import metrics
+
+from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.rpc.errors import abort, from_exception
+
+_VALIDATOR = protovalidate.Validator()
+_UNMEASURED = ("/grpc.health.", "/grpc.reflection.")
+
+
+class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Wraps every handler of a service.
+
+    Args:
+        domain: The ErrorInfo domain: "metrics.airis".
+        monotonic: Seconds, for durations.
+    """
+
+    def __init__(self, domain: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._domain = domain
+        self._monotonic = monotonic
+        self._duration = metrics.get_meter("airis.rpc").create_histogram(
+            "rpc.server.duration", unit="ms", description="How long calls took, by method and status code."
+        )
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Gives the handler of a call, wrapped."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_UNMEASURED):
+            return handler
+        options = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, method), *options)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, method), *options)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), *options)
+        return handler
+
+    def _unary(self, behavior: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            start, code = self._monotonic(), "OK"
+            try:
+                validate(request)
+                return await behavior(request, context)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as exception:
+                error = from_exception(exception, self._domain, method)
+                code = error.code
+                await abort(context, error, self._domain)
+            finally:
+                self._measure(start, method, code)
+
+        return call
+
+    def _stream(self, behavior: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            start, code = self._monotonic(), "OK"
+            try:
+                validate(request)
+                async for response in behavior(request, context):
+                    yield response
+            except (asyncio.CancelledError, GeneratorExit):
+                code = "CANCELLED"
+                raise
+            except Exception as exception:
+                error = from_exception(exception, self._domain, method)
+                code = error.code
+                await abort(context, error, self._domain)
+            finally:
+                self._measure(start, method, code)
+
+        return call
+
+    def _measure(self, start: float, method: str, code: str) -> None:
+        self._duration.record((self._monotonic() - start) * 1000, {"rpc.method": method, "rpc.grpc.status_code": code})
+
+
+def validate(request: object) -> None:
+    """Checks a parsed request against the rules of its contract; ingest bytes are checked as columns instead.
+
+    Raises:
+        InvalidArgumentError: With each violated rule's field.
+    """
+    if not isinstance(request, Message):
+        return
+    found = _VALIDATOR.collect_violations(request)
+    if not found:
+        return
+    violations = tuple(
+        FieldViolation(_path(violation.proto.field), violation.proto.message) for violation in found[:100]
+    )
+    raise InvalidArgumentError(
+        "; ".join(f"{v.field or 'the request'} {v.description}" for v in violations[:3]) + ".", violations=violations
+    )
+
+
+def _path(field: Any) -> str:
+    path = ""
+    for element in field.elements:
+        path += f".{element.field_name}" if path else element.field_name
+        subscript = getattr(element, "subscript", None)
+        value = getattr(subscript, "value", None)
+        if value is not None:
+            path += f"[{value!r}]" if isinstance(value, str) else f"[{value}]"
+    return path

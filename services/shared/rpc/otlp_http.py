@@ -1,0 +1,90 @@
+"""OTLP over HTTP, protobuf and JSON, onto the same `Export` as over gRPC.
+
+JSON follows OTLP's own rules: ids are hex, enums are numbers, unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from services.shared.errors import AirisError, InvalidArgumentError
+from services.shared.rpc.errors import from_exception, to_status
+from services.shared.rpc.server import OtlpHandler
+
+_JSON = "application/json"
+_HTTP = {
+    "INVALID_ARGUMENT": 400,
+    "OUT_OF_RANGE": 400,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 503,
+}
+_ID_LENGTHS = {"traceId": 16, "spanId": 8, "parentSpanId": 8, "trace_id": 16, "span_id": 8, "parent_span_id": 8}
+_MAX_DEPTH = 64
+
+
+def otlp_handler(export: Callable[[bytes], Awaitable[Message]], request: type[Message], domain: str) -> OtlpHandler:
+    """Serves one signal.
+
+    Args:
+        export: Takes the request's wire bytes.
+        request: The request message's class, for JSON.
+        domain: The ErrorInfo domain.
+    """
+
+    async def handle(body: bytes, content_type: str) -> tuple[int, bytes]:
+        try:
+            payload = _from_json(body, request) if content_type == _JSON else body
+            response = await export(payload)
+            return 200, _serialize(response, content_type)
+        except Exception as exception:
+            error: AirisError = from_exception(exception, domain, f"OTLP/HTTP {request.DESCRIPTOR.full_name}")
+            status = to_status(error, domain)
+            return _HTTP.get(error.code, 500), _serialize(status, content_type)
+
+    return handle
+
+
+def _serialize(message: Message, content_type: str) -> bytes:
+    if content_type == _JSON:
+        if isinstance(message, status_pb2.Status):
+            return json.dumps({"code": message.code, "message": message.message}, ensure_ascii=False).encode()
+        return json_format.MessageToJson(message, indent=None).encode()
+    return bytes(message.SerializeToString())
+
+
+def _from_json(body: bytes, request: type[Message]) -> bytes:
+    try:
+        tree = json.loads(body)
+        _ids_to_base64(tree, 0)
+        message = json_format.ParseDict(tree, request(), ignore_unknown_fields=True)
+    except (ValueError, RecursionError, json_format.ParseError) as error:
+        raise InvalidArgumentError(
+            f"The body is not valid OTLP/JSON: {str(error)[:200]}", reason="MALFORMED_REQUEST"
+        ) from error
+    return bytes(message.SerializeToString())
+
+
+def _ids_to_base64(node: Any, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"it is nested deeper than {_MAX_DEPTH}")
+    if isinstance(node, list):
+        for item in node:
+            _ids_to_base64(item, depth + 1)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in _ID_LENGTHS and isinstance(value, str):
+                try:
+                    node[key] = base64.b64encode(binascii.unhexlify(value)).decode()
+                except binascii.Error as error:
+                    raise ValueError(f"{key} must be hex") from error
+            else:
+                _ids_to_base64(value, depth + 1)

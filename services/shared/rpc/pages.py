@@ -1,0 +1,67 @@
+"""Page tokens: opaque, bound to the method and to the request that they continue."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.shared.errors import FieldViolation, InvalidArgumentError
+
+
+def encode_page_token(request: Message, cursor: list[Any]) -> str:
+    """Makes the token of the next page.
+
+    Args:
+        request: The request; all its fields but the page's own are bound.
+        cursor: Where to go on: JSON values.
+    """
+    text = json.dumps([_digest(request), cursor], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_page_token(request: Message, *types: type) -> list[Any] | None:
+    """Reads the token of a request.
+
+    Args:
+        request: With a field `page_token`.
+        types: The types of the cursor's values.
+
+    Returns:
+        The cursor; None for the first page.
+
+    Raises:
+        InvalidArgumentError: The token was not made for this request (INVALID_PAGE_TOKEN).
+    """
+    token: str = getattr(request, "page_token")  # noqa: B009
+    if not token:
+        return None
+    try:
+        digest, cursor = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        valid = (
+            digest == _digest(request)
+            and isinstance(cursor, list)
+            and len(cursor) == len(types)
+            and all(type(value) is kind for value, kind in zip(cursor, types, strict=True))
+        )
+    except (ValueError, TypeError):
+        valid = False
+    if not valid:
+        raise InvalidArgumentError(
+            "page_token is not a next_page_token of this method with these parameters. Start without one.",
+            reason="INVALID_PAGE_TOKEN",
+            violations=(FieldViolation("page_token", "was not made for this request", "INVALID_PAGE_TOKEN"),),
+        )
+    return list(cursor)
+
+
+def _digest(request: Message) -> str:
+    bound = type(request)()
+    bound.CopyFrom(request)
+    for field in ("page_token", "page_size"):
+        bound.ClearField(field)
+    name = request.DESCRIPTOR.full_name
+    return hashlib.sha256(name.encode() + b"\0" + bound.SerializeToString(deterministic=True)).hexdigest()[:16]

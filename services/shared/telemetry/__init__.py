@@ -1,0 +1,1 @@
+"""The platform's own logs, metrics and traces, sent to itself over OTLP without feeding on themselves."""
