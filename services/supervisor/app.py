@@ -1,0 +1,209 @@
+"""What the commands `airis up` and `airis status` call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from services.supervisor import ports
+from services.supervisor.data_folder import DataFolder, explain, is_running
+from services.supervisor.engines.envoy import EnvoyEngine
+from services.supervisor.engines.postgres import PostgresEngine
+from services.supervisor.engines.redis import RedisEngine
+from services.supervisor.http import answers_ok
+from services.supervisor.logs import ConsoleLog
+from services.supervisor.program import StartError
+from services.supervisor.services import demo_programs, readiness, service_environment, service_program
+from services.supervisor.state import PlatformState, ProcessState, read_state, write_state
+from services.supervisor.supervisor import Supervisor
+
+READY = "AIRIS is ready"
+FIRST_PORT, LAST_PORT = 1024, 65535
+
+
+def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> int:
+    """Runs the platform in the foreground until SIGINT or SIGTERM; a second one ends it at once.
+
+    Call from the main thread.
+
+    Args:
+        data_dir: Where all data lives; created when missing.
+        port_offset: Added to every port of the platform.
+        demo: Whether to send live input: the shop, and this machine's metrics.
+        profile: A configuration file for the services; None: their defaults.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for, 1 when it could not start.
+    """
+    log = ConsoleLog()
+    folder = DataFolder(data_dir.expanduser().resolve())
+    try:
+        folder.open()
+        _check_ports(port_offset)
+        return asyncio.run(_run(folder, port_offset, demo, profile, log))
+    except StartError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = explain(error, folder.path)
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    finally:
+        folder.close()
+        log.close()
+    print(f"airis: {problem}", file=sys.stderr)
+    return 1
+
+
+def _check_ports(port_offset: int) -> None:
+    shifted = [port + port_offset for port in ports.ALL]
+    if min(shifted) < FIRST_PORT or max(shifted) > LAST_PORT:
+        raise StartError(
+            f"--port-offset {port_offset} is not possible: ports would leave {FIRST_PORT} to {LAST_PORT}; "
+            f"give one of {FIRST_PORT - min(ports.ALL)} to {LAST_PORT - max(ports.ALL)}."
+        )
+    busy = ports.busy(shifted)
+    if busy:
+        subject = f"Port {busy[0]} is" if len(busy) == 1 else f"Ports {', '.join(map(str, busy))} are"
+        raise StartError(
+            f"{subject} in use: stop what listens there, or shift all of AIRIS's ports with --port-offset "
+            f"{port_offset + 1000}."
+        )
+
+
+async def _run(folder: DataFolder, port_offset: int, demo: bool, profile: Path | None, log: ConsoleLog) -> int:
+    supervisor: Supervisor
+
+    def changed() -> None:
+        # A full disk must not end the platform for the sake of `airis status`.
+        with contextlib.suppress(OSError):
+            write_state(folder.state_file, folder.runtime, port_offset, supervisor.keepers)
+
+    supervisor = Supervisor(log.line, folder.inherited, on_change=changed)
+    asked_to_stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked_to_stop.is_set():
+            log.line("airis", "killing everything")
+            supervisor.kill()
+        asked_to_stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(_start(supervisor, folder, port_offset, demo, profile, log))
+    stopping = asyncio.create_task(asked_to_stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        await stopping
+        return 0
+    finally:
+        log.line("airis", "stopping (Ctrl-C again kills)")
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await supervisor.stop()
+        log.line("airis", "stopped")
+
+
+async def _start(
+    supervisor: Supervisor, folder: DataFolder, port_offset: int, demo: bool, profile: Path | None, log: ConsoleLog
+) -> None:
+    postgres = PostgresEngine(folder.path / "postgres", folder.runtime)
+    redis = RedisEngine(folder.path / "redis", folder.runtime)
+    environment = service_environment(folder.path, port_offset, postgres.dsn, redis.url, profile)
+    stages = [
+        [await asyncio.to_thread(postgres.program), redis.program()],
+        [service_program(name, port_offset, environment) for name in ports.GRPC],
+        [EnvoyEngine(folder.runtime, port_offset).program()],
+    ]
+    console = Console(file=sys.stdout, highlight=False)
+    for stage in stages:
+        _show(log, console, f"Starting {', '.join(program.name for program in stage)} …")
+        await supervisor.start(stage)
+        for keeper in supervisor.keepers[-len(stage) :]:
+            program = keeper.program
+            _show(log, console, f"[green]✓[/] {program.name:<10} {program.engine:<20} {keeper.start_took:.1f} s")
+    if demo:
+        await supervisor.start(demo_programs(port_offset, environment))
+    _show(log, console, _addresses(port_offset, folder.path))
+    log.text(f"{READY}\n")
+
+
+def _show(log: ConsoleLog, console: Console, content: str | Table) -> None:
+    with console.capture() as captured:
+        console.print(content)
+    log.text(captured.get())
+
+
+def _addresses(port_offset: int, data_dir: Path) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, port in ports.ENVOY.items():
+        scheme = "" if name == "OTLP/gRPC" else "http://"
+        table.add_row(f"[bold]{name}[/]", f"{scheme}{ports.LOOPBACK}:{port + port_offset}")
+    for name, port in ports.GRPC.items():
+        http = ports.HTTP[name] + port_offset
+        table.add_row(f"{name} (gRPC)", f"{ports.LOOPBACK}:{port + port_offset}, metrics on {http}/metrics")
+    table.add_row("data", str(data_dir))
+    return table
+
+
+def status(data_dir: Path) -> int:
+    """Prints each process of the platform, asked now: its health, its engine, where it answers.
+
+    Returns:
+        0 if everything is healthy, 1 if something is not or the platform does not run.
+    """
+    folder = data_dir.expanduser().resolve()
+    state = read_state(folder / "run" / "state.json")
+    if state is None or not is_running(folder):
+        print(f"AIRIS does not run on {folder}.", file=sys.stderr)
+        return 1
+    healths = asyncio.run(_ask(folder, state))
+    table = Table("process", "health", "engine", "address", "pid", "restarts", "since")
+    for process in state.processes:
+        health = healths[process.name]
+        color = "green" if health == "healthy" else "red"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process.since))
+        columns = (process.engine, process.address, str(process.pid or "-"), str(process.restarts), since)
+        table.add_row(process.name, f"[{color}]{health}[/]", *columns)
+    Console(highlight=False).print(table)
+    return 0 if all(health == "healthy" for health in healths.values()) else 1
+
+
+async def _ask(folder: Path, state: PlatformState) -> dict[str, str]:
+    answers = await asyncio.gather(*(_health(folder, state, process) for process in state.processes))
+    return {process.name: answer for process, answer in zip(state.processes, answers, strict=True)}
+
+
+async def _health(folder: Path, state: PlatformState, process: ProcessState) -> str:
+    if process.pid is None or not psutil.pid_exists(process.pid):
+        return process.state if process.state != "healthy" else "ended"
+    probe = _probe(folder, state, process.name)
+    if probe is None or await probe():
+        return "healthy"
+    return "starting" if process.state == "starting" else "not answering"
+
+
+def _probe(folder: Path, state: PlatformState, name: str) -> Callable[[], Awaitable[bool]] | None:
+    runtime = Path(state.runtime)
+    if name == "postgres":
+        return PostgresEngine(folder / "postgres", runtime).probe
+    if name == "redis":
+        return RedisEngine(folder / "redis", runtime).probe
+    if name == "envoy":
+        return EnvoyEngine(runtime, state.port_offset).probe
+    if name in ports.HTTP:
+        return partial(answers_ok, readiness(name, state.port_offset))
+    return None

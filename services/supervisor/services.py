@@ -1,0 +1,72 @@
+"""The four services, and the demo's programs, as children of the supervisor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from services.supervisor import ports
+from services.supervisor.http import answers_ok
+from services.supervisor.process import Command
+from services.supervisor.program import Program
+
+# -P: what a folder named `services` in the current directory holds is not ours.
+MODULE = (sys.executable, "-P", "-m")
+
+ENGINES = {
+    "metrics": "ClickHouse (chdb)",
+    "logs": "ClickHouse (chdb)",
+    "traces": "ClickHouse (chdb)",
+    "alerts": "PostgreSQL, Redis",
+}
+
+
+def service_environment(
+    data_dir: Path, port_offset: int, postgres_dsn: str, redis_url: str, profile: Path | None
+) -> dict[str, str]:
+    """What a service is told in its environment; the rest is its configuration's defaults."""
+    environment = {
+        "AIRIS_DATA_DIR": str(data_dir),
+        "AIRIS_PORT_OFFSET": str(port_offset),
+        "AIRIS_POSTGRES__DSN": postgres_dsn,
+        "AIRIS_REDIS__URL": redis_url,
+        "PYTHONUNBUFFERED": "1",
+    }
+    if profile is not None:
+        environment["AIRIS_PROFILE"] = str(profile)
+    return environment
+
+
+def readiness(name: str, port_offset: int) -> str:
+    """The URL that answers 200 while the service serves."""
+    return f"http://{ports.LOOPBACK}:{ports.HTTP[name] + port_offset}/readyz"
+
+
+def service_program(name: str, port_offset: int, environment: Mapping[str, str]) -> Program:
+    """One of metrics, logs, traces, alerts."""
+    return Program(
+        name=name,
+        engine=ENGINES[name],
+        address=f"{ports.LOOPBACK}:{ports.GRPC[name] + port_offset}",
+        command=Command([*MODULE, "services", name], environment, stop_seconds=30.0),
+        probe=partial(answers_ok, readiness(name, port_offset)),
+        # Replaying a long journal takes its time.
+        start_seconds=120.0,
+    )
+
+
+def demo_programs(port_offset: int, environment: Mapping[str, str]) -> list[Program]:
+    """Live input: a small shop of instrumented services, and this machine's own metrics."""
+    endpoint = f"http://{ports.LOOPBACK}:{ports.ENVOY['OTLP/gRPC'] + port_offset}"
+    told = {**environment, "AIRIS_OTLP_ENDPOINT": endpoint}
+    return [
+        Program(
+            name=name,
+            engine="demo",
+            address=f"to {endpoint}",
+            command=Command([*MODULE, f"services.demo.{module}"], told, stop_seconds=5.0),
+        )
+        for name, module in (("shop", "shop"), ("host", "host_metrics"))
+    ]

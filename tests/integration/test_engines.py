@@ -1,0 +1,138 @@
+"""PostgreSQL and Redis from their wheels under the supervisor: data survives stop, kill -9 and a new run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from services.supervisor.engines.postgres import PostgresEngine
+from services.supervisor.engines.redis import RedisEngine
+from services.supervisor.supervisor import Backoff, Keeper, Supervisor
+
+QUICK = Backoff(initial=0.05, longest=0.2)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    # Not below pytest's folder: a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="airis-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Changes:
+    """Lets a test wait for what the supervisor reports."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def __call__(self) -> None:
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@pytest.fixture
+async def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+async def supervisor(changes: Changes) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(lambda name, line: None, backoff=QUICK, on_change=changes)
+    yield supervisor
+    await supervisor.stop()
+
+
+def pid_of(keeper: Keeper) -> int:
+    assert keeper.process is not None
+    assert keeper.process.pid is not None
+    return keeper.process.pid
+
+
+async def kill_and_wait(keeper: Keeper, changes: Changes) -> None:
+    killed = pid_of(keeper)
+    os.kill(killed, signal.SIGKILL)
+    await changes.until(lambda: keeper.restarts == 1 and keeper.state == "healthy")
+    assert pid_of(keeper) != killed
+
+
+async def test_postgres_keeps_what_was_committed_through_kill_and_a_new_run(
+    tmp_path: Path, runtime: Path, supervisor: Supervisor, changes: Changes
+) -> None:
+    engine = PostgresEngine(tmp_path / "postgres", runtime)
+    await supervisor.start([engine.program()])
+    connection = await asyncpg.connect(engine.dsn)
+    await connection.execute("CREATE TABLE facts (id int)")
+    await connection.execute("INSERT INTO facts VALUES (1)")
+    assert await connection.fetchval("SHOW fsync") == "on"
+    (keeper,) = supervisor.keepers
+    await kill_and_wait(keeper, changes)
+    connection = await asyncpg.connect(engine.dsn)
+    await connection.execute("INSERT INTO facts VALUES (2)")
+    # A session that stays open must not hold up the stop.
+    await supervisor.stop()
+    assert not psutil.pid_exists(pid_of(keeper))
+    again = Supervisor(lambda name, line: None, backoff=QUICK)
+    try:
+        await again.start([PostgresEngine(tmp_path / "postgres", runtime).program()])
+        connection = await asyncpg.connect(engine.dsn)
+        assert [row["id"] for row in await connection.fetch("SELECT id FROM facts ORDER BY id")] == [1, 2]
+        await connection.close()
+    finally:
+        await again.stop()
+
+
+async def test_postgres_listens_on_no_port(tmp_path: Path, runtime: Path, supervisor: Supervisor) -> None:
+    await supervisor.start([PostgresEngine(tmp_path / "postgres", runtime).program()])
+    process = psutil.Process(pid_of(supervisor.keepers[0]))
+    assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
+
+
+async def test_postgres_starts_over_when_its_creation_was_cut_short(
+    tmp_path: Path, runtime: Path, supervisor: Supervisor
+) -> None:
+    half = tmp_path / "postgres.new"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
+    engine = PostgresEngine(tmp_path / "postgres", runtime)
+    await supervisor.start([engine.program()])
+    assert await engine.probe()
+    assert not half.exists()
+
+
+async def test_redis_keeps_its_keys_through_a_stop_and_comes_back_after_kill(
+    tmp_path: Path, runtime: Path, supervisor: Supervisor, changes: Changes
+) -> None:
+    engine = RedisEngine(tmp_path / "redis", runtime)
+    await supervisor.start([engine.program()])
+    client = Redis.from_url(engine.url)
+    await client.set("kept", "yes")
+    assert int((await client.config_get("maxmemory"))["maxmemory"]) > 0
+    (keeper,) = supervisor.keepers
+    await kill_and_wait(keeper, changes)
+    await client.set("kept too", "yes")
+    await client.aclose()
+    await supervisor.stop()
+    again = Supervisor(lambda name, line: None, backoff=QUICK)
+    try:
+        await again.start([engine.program()])
+        client = Redis.from_url(engine.url)
+        assert await client.get("kept too") == b"yes"
+        await client.aclose()
+    finally:
+        await again.stop()
