@@ -46,7 +46,10 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> in
         The exit code: 0 after a stop that was asked for, 1 when it could not start.
     """
     log = ConsoleLog()
-    folder = DataFolder(data_dir.expanduser().resolve())
+    folder = DataFolder(
+        data_dir.expanduser().resolve(),
+        on_wait=lambda: log.line("airis", "waiting for the processes of a run that crashed to end"),
+    )
     try:
         folder.open()
         _check_ports(port_offset)

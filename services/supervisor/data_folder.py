@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from services.supervisor.program import StartError
@@ -32,14 +33,22 @@ class DataFolder:
         path: The folder; created when missing.
         orphans_seconds: How long to wait for the children of a supervisor that crashed.
         minimum_free_bytes: Less free space than this refuses the start.
+        on_wait: Called once when it has to wait for them.
     """
 
-    def __init__(self, path: Path, orphans_seconds: float = 40.0, minimum_free_bytes: int = MINIMUM_FREE_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        orphans_seconds: float = 40.0,
+        minimum_free_bytes: int = MINIMUM_FREE_BYTES,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = path
         self.state_file = path / "run" / "state.json"
         self.runtime: Path
         self._orphans_seconds = orphans_seconds
         self._minimum_free_bytes = minimum_free_bytes
+        self._on_wait = on_wait
         self._supervisor_lock = -1
         self._children_lock = -1
 
@@ -91,6 +100,9 @@ class DataFolder:
         os.pwrite(self._supervisor_lock, str(os.getpid()).encode(), 0)
         self._children_lock = os.open(run / "children.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + self._orphans_seconds
+        if _try_lock(self._children_lock):
+            return
+        self._on_wait()
         while not _try_lock(self._children_lock):
             if time.monotonic() > deadline:
                 raise StartError(
@@ -164,7 +176,8 @@ def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _runtime_parents() -> list[Path]:
-    wished = os.environ.get("XDG_RUNTIME_DIR", "")
+    # As root, PostgreSQL is another user, who may not enter what is somebody's own.
+    wished = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() != 0 else ""
     parents = [Path(wished)] if wished and os.access(wished, os.W_OK) and len(wished) <= LONGEST_RUNTIME_PATH else []
     return [*parents, Path("/tmp")]  # noqa: S108  mkdtemp makes a folder that only we may enter
 

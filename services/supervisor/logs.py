@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import sys
 import threading
@@ -20,8 +22,10 @@ class ConsoleLog:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._color = self._stream.isatty()
+        stream = stream or sys.stdout
+        stream.flush()
+        self._descriptor = stream.fileno()
+        self._color = stream.isatty()
         self._waiting: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._names: dict[str, str] = {}
         self._dropped = 0
@@ -64,10 +68,9 @@ class ConsoleLog:
 
     def _write(self) -> None:
         while (text := self._waiting.get()) is not None:
-            try:
-                self._stream.write(text)
-                if self._waiting.empty():
-                    self._stream.flush()
-            except (OSError, ValueError):
-                # The terminal has gone; the platform goes on without it.
-                continue
+            # Past the stream: a thread that waits inside of it could not be left behind at exit.
+            rest = text.encode("utf-8", "replace")
+            # Where the terminal has gone, the platform goes on without it.
+            with contextlib.suppress(OSError):
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]

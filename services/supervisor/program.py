@@ -9,7 +9,7 @@ from services.supervisor.process import Command
 
 
 async def nothing() -> None:
-    """The preparation of programs that need none."""
+    """For programs that need nothing done."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Program:
         command: How it is run.
         probe: Whether it works now. Bounded in time; never raises for a program that is down.
         prepare: Run before each start.
+        before_stop: Run before it is asked to end, for at most five seconds.
         start_seconds: How long it may take from its start until the probe says yes.
     """
 
@@ -32,6 +33,7 @@ class Program:
     command: Command
     probe: Callable[[], Awaitable[bool]] | None = None
     prepare: Callable[[], Awaitable[None]] = nothing
+    before_stop: Callable[[], Awaitable[None]] = nothing
     start_seconds: float = 60.0
 
 

@@ -14,6 +14,7 @@ from services.supervisor.program import Program, StartError
 
 PROBE_SECONDS = 0.1
 WATCH_SECONDS = 2.0
+BEFORE_STOP_SECONDS = 5.0
 ATTEMPTS_TO_START = 3
 
 
@@ -81,6 +82,9 @@ class Keeper:
             self._task.cancel()
             await asyncio.wait({self._task})
         if self.process is not None:
+            if self.process.running:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.program.before_stop(), BEFORE_STOP_SECONDS)
             await self.process.stop()
         self._become("stopped")
 
@@ -138,7 +142,7 @@ class Keeper:
                 return _ending(ended.result())
             if not self._first.done():
                 self._first.set_result(None)
-            elif self.restarts:
+            elif self.program.probe is not None:
                 self._log("airis", f"{name} is healthy again")
             await self._watch(ended)
             return _ending(ended.result())

