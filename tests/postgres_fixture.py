@@ -86,9 +86,7 @@ def _runnable_binaries(root: Path, user: str | None) -> Path:
     """The server's programs, copied when the user they run as cannot read the installation."""
     binaries = _INSTALLATION / "bin"
     try:
-        subprocess.run(
-            [binaries / "postgres", "--version"], user=user, cwd=root, check=True, capture_output=True
-        )
+        subprocess.run([binaries / "postgres", "--version"], user=user, cwd=root, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return shutil.copytree(_INSTALLATION, root / "pginstall") / "bin"
     return binaries

@@ -35,7 +35,7 @@ from services.alerts.store.adapters.postgres_resources import (
 from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
 from services.alerts.worker import Evaluator, Sender
-from services.shared.errors import FailedPreconditionError
+from services.shared.errors import AirisError, FailedPreconditionError
 from services.shared.rpc.server import Binding, Endpoints, RpcServer
 from services.shared.telemetry.setup import server_interceptors
 
@@ -221,8 +221,11 @@ class AlertsApplication:
             return "the evaluator has stopped"
         if self._database is None:
             return "the store is not open"
-        async with self._database.transaction() as connection:
-            await connection.fetchval("SELECT 1", timeout=2.0)
+        try:
+            async with self._database.transaction() as connection:
+                await connection.fetchval("SELECT 1", timeout=2.0)
+        except AirisError as error:
+            return error.message
         return ""
 
     def _open_signals(self) -> GrpcSignals:

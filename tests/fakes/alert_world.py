@@ -1,0 +1,173 @@
+"""The alert service over a real PostgreSQL, with a clock and signals that a test sets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.alerts.checks import check_rule
+from services.alerts.config import AlertsConfig
+from services.alerts.evaluate import Reading, group_key
+from services.alerts.ids import TimeOrderedIds
+from services.alerts.model import (
+    AlertEvent,
+    AlertRule,
+    Channel,
+    Condition,
+    Silence,
+    Source,
+    WebhookTarget,
+)
+from services.alerts.notify.delivery import DeliveryError, NoSentMarks, Notifier
+from services.alerts.query import AlertQueries, ResourceQueries
+from services.alerts.store.adapters.postgres import Postgres, migrate, open_pool
+from services.alerts.store.adapters.postgres_alerts import PostgresAlertStore
+from services.alerts.store.adapters.postgres_outbox import PostgresOutbox
+from services.alerts.store.adapters.postgres_resources import (
+    PostgresChannelStore,
+    PostgresPolicyStore,
+    PostgresSilenceStore,
+)
+from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
+from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
+from services.alerts.worker import Evaluator, Sender
+
+START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+class FakeSignals:
+    """Signals that answer by subject what a test put there: {labels: value}, or an error to raise."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, datetime]] = []
+
+    def set(self, subject: str, value: float | None = None, **groups: float) -> None:
+        """One number without groups, or numbers by the value of the label `host`."""
+        values = {group_key({"host": host}): number for host, number in groups.items()}
+        if value is not None:
+            values[()] = value
+        self.answers[subject] = values
+
+    async def read(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+        self.asked.append((condition.subject, end))
+        await asyncio.sleep(0)
+        answer = self.answers.get(condition.subject, {})
+        if isinstance(answer, Exception):
+            raise answer
+        return Reading(dict(answer), absent=0.0 if condition.source is Source.LOGS else None)
+
+
+class FakeSender:
+    """Keeps what it is told to send; fails as often as a test says."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Mapping[str, Any]]] = []
+        self.failures: list[DeliveryError] = []
+
+    async def send(self, target: Any, key: str, payload: Mapping[str, Any]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.sent.append((key, payload))
+
+    @property
+    def events(self) -> list[str]:
+        return [payload["event"] for _, payload in self.sent]
+
+
+@dataclass
+class World:
+    """All parts, put together."""
+
+    database: Postgres
+    signal: PostgresEventSignal
+    clock: FakeClock = field(default_factory=FakeClock)
+    signals: FakeSignals = field(default_factory=FakeSignals)
+    sender_fake: FakeSender = field(default_factory=FakeSender)
+    config: AlertsConfig = AlertsConfig(watch_poll_interval=30, allow_local_targets=True, notification_attempts=3)
+
+    def __post_init__(self) -> None:
+        self.new_id = TimeOrderedIds(self.clock)
+        self.rules = PostgresRuleStore(self.database, self.new_id)
+        self.silences = PostgresSilenceStore(self.database, self.new_id)
+        self.channels = PostgresChannelStore(self.database, self.new_id)
+        self.policies = PostgresPolicyStore(self.database, self.new_id)
+        self.alerts = PostgresAlertStore(self.database)
+        self.outbox = PostgresOutbox(self.database)
+        self.rule_queries = ResourceQueries(self.rules, check_rule, self.clock, self.new_id)
+        self.alert_queries = AlertQueries(self.alerts, self.silences, self.signal, self.clock, self.config)
+        self.evaluator = self.new_evaluator()
+        self.sender = self.new_sender({WebhookTarget: self.sender_fake})
+
+    def new_evaluator(self) -> Evaluator:
+        return Evaluator(self.rules, self.silences, self.signals, self.config, self.clock, self.new_id)
+
+    def new_sender(self, senders: Mapping[type, Any], random: Callable[[], float] = lambda: 1.0) -> Sender:
+        notifier = Notifier(self.channels, NoSentMarks(), senders)
+        return Sender(self.outbox, self.silences, notifier, self.config, self.clock, random)
+
+    async def evaluate(self, seconds: float = 0) -> int:
+        """Lets time pass, then evaluates what is due."""
+        self.clock.advance(seconds)
+        return await self.evaluator.run_once()
+
+    async def send(self, seconds: float = 0) -> int:
+        """Lets time pass, then sends what is due."""
+        self.clock.advance(seconds)
+        return await self.sender.run_once()
+
+    async def add_channel(self, id: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
+        channel = Channel(id=id, webhook=WebhookTarget(url, secret))
+        return await self.channels.create(channel, self.clock())
+
+    async def add_rule(self, rule: AlertRule | None = None, **changes: Any) -> AlertRule:
+        return await self.rules.create(replace(rule or simple_rule(), **changes), self.clock())
+
+    async def add_silence(self, seconds: float, filter_text: str = "", id: str = "quiet") -> Silence:
+        now = self.clock()
+        silence = Silence(id=id, filter=filter_text, start_time=now, end_time=now + timedelta(seconds=seconds))
+        return await self.silences.create(silence, now)
+
+    async def kinds(self, alert: str = "") -> list[str]:
+        return [event.kind.name for event in await self.all_events(alert)]
+
+    async def all_events(self, alert: str = "") -> Sequence[AlertEvent]:
+        return await self.alerts.events(alert, 0, 10_000)
+
+
+def simple_rule(**changes: Any) -> AlertRule:
+    """cpu > 90, every 10 s, as "alertRules/hot"."""
+    condition = Condition(Source.METRIC, "cpu", threshold=90)
+    return replace(AlertRule(id="hot", display_name="Hot", conditions=(condition,)), **changes)
+
+
+@asynccontextmanager
+async def open_world(dsn: str, **changes: Any) -> AsyncIterator[World]:
+    """A world in an empty database."""
+    database = Postgres(await open_pool(dsn, 10, 10))
+    signal = PostgresEventSignal(dsn, retry_delay=0.05)
+    try:
+        await migrate(database)
+        await signal.start()
+        yield World(database, signal, **changes)
+    finally:
+        await signal.stop()
+        await database.close()
