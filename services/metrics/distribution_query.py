@@ -68,6 +68,8 @@ def evaluate(table: pa.Table, query: RangeQuery) -> list[TimeSeries]:
     """
     if query.aggregation not in _ANSWERED:
         raise _incompatible(f"{query.aggregation.name} has no meaning for histograms and summaries.")
+    if query.aggregation is Aggregation.QUANTILE and Kind.SUMMARY.name in table.column("kind").unique().to_pylist():
+        raise _incompatible("Quantiles of summaries cannot be merged: their senders computed them.")
     steps: defaultdict[tuple[str, ...], defaultdict[int, Merged]] = defaultdict(lambda: defaultdict(Merged))
     for group, at, point in _increments(table, query):
         start = query.start if query.step == 0 else at // query.step * query.step
@@ -137,8 +139,6 @@ def _merge(merged: Merged, point: dict[str, Any], query: RangeQuery) -> None:
         merged.high = max(merged.high, point["max"])
     if query.aggregation is not Aggregation.QUANTILE:
         return
-    if Kind[point["kind"]] is Kind.SUMMARY:
-        raise _incompatible("Quantiles of summaries cannot be merged: their senders computed them.")
     if Kind[point["kind"]] in EXPONENTIAL_KINDS:
         if merged.bounds is not None:
             raise _incompatible("Explicit and exponential buckets cannot be merged. Choose one kind with a filter.")

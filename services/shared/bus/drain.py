@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from services.shared.bus.port import Batch, Consumer, Header, Insert
+from services.shared.bus.port import Consumer, Header, Insert
 from services.shared.errors import AirisError
 
 ColumnsT = TypeVar("ColumnsT")
+ResultT = TypeVar("ResultT")
 logger = structlog.get_logger(__name__)
 
 _FIRST_DELAY = 0.1
@@ -32,25 +34,28 @@ async def drain(
     A store that fails is asked again with growing delays: the bus holds what is acknowledged meanwhile.
     """
     while True:
-        insert = await consumer.next_insert()
-        batches = await _columns(insert)
-        delay = _FIRST_DELAY
-        while batches:
-            try:
-                await write(batches, insert.token)
-                break
-            except AirisError as error:
-                logger.warning("insert_failed", token=insert.token, reason=error.reason, retry_in=round(delay, 2))
-                await asyncio.sleep(delay * (0.5 + jitter() / 2))
-                delay = min(delay * 2, _LONGEST_DELAY)
-        await consumer.commit(insert)
+        insert = await _persist(consumer.next_insert, jitter)
+        if batches := await _columns(insert):
+            await _persist(partial(write, batches, insert.token), jitter)
+        await _persist(partial(consumer.commit, insert), jitter)
+
+
+async def _persist(call: Callable[[], Awaitable[ResultT]], jitter: Callable[[], float]) -> ResultT:
+    delay = _FIRST_DELAY
+    while True:
+        try:
+            return await call()
+        except AirisError as error:
+            logger.warning("insert_delayed", reason=error.reason, error=error.message, retry_in=round(delay, 2))
+            await asyncio.sleep(delay * (0.5 + jitter() / 2))
+            delay = min(delay * 2, _LONGEST_DELAY)
 
 
 async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Header, ColumnsT]]:
     decoded = []
     for position, batch in insert.batches:
         try:
-            decoded.append((batch.header, _decode(batch)))
+            decoded.append((batch.header, batch.columns))
         except AirisError as error:
             # It was decoded before it was published, so only a changed program can fail here. One such batch
             # must not keep all later ones from the store.
@@ -58,6 +63,3 @@ async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Header, ColumnsT]]:
         await asyncio.sleep(0)
     return decoded
 
-
-def _decode(batch: Batch[ColumnsT]) -> ColumnsT:
-    return batch.columns

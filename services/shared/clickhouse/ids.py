@@ -63,4 +63,5 @@ class StoredIds:
             "GROUP BY tenant, producer_id ORDER BY at DESC LIMIT 100000",
             timeout=_TIMEOUT,
         )
-        into.load_producers((row["tenant"], row["producer_id"], row["sequence"], row["at"]) for row in producers)
+        oldest_first = reversed(producers)
+        into.load_producers((row["tenant"], row["producer_id"], row["sequence"], row["at"]) for row in oldest_first)
