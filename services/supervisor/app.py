@@ -28,7 +28,6 @@ from services.supervisor.state import PlatformState, ProcessState, read_state, w
 from services.supervisor.supervisor import Supervisor
 
 READY = "AIRIS is ready"
-FIRST_PORT, LAST_PORT = 1024, 65535
 
 
 def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> int:
@@ -68,18 +67,15 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> in
 
 
 def _check_ports(port_offset: int) -> None:
+    if not 0 <= port_offset <= ports.MAX_OFFSET:
+        raise StartError(f"--port-offset {port_offset} is not possible: give one of 0 to {ports.MAX_OFFSET}.")
     shifted = [port + port_offset for port in ports.ALL]
-    if min(shifted) < FIRST_PORT or max(shifted) > LAST_PORT:
-        raise StartError(
-            f"--port-offset {port_offset} is not possible: ports would leave {FIRST_PORT} to {LAST_PORT}; "
-            f"give one of {FIRST_PORT - min(ports.ALL)} to {LAST_PORT - max(ports.ALL)}."
-        )
     busy = ports.busy(shifted)
     if busy:
         subject = f"Port {busy[0]} is" if len(busy) == 1 else f"Ports {', '.join(map(str, busy))} are"
         raise StartError(
             f"{subject} in use: stop what listens there, or shift all of AIRIS's ports with --port-offset "
-            f"{port_offset + 1000}."
+            f"{(port_offset + 1000) % ports.MAX_OFFSET}."
         )
 
 

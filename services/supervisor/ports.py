@@ -11,6 +11,7 @@ LOOPBACK = "127.0.0.1"
 GRPC = {"metrics": 8001, "logs": 8002, "traces": 8003, "alerts": 8004}
 HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104}
 ENVOY = {"REST, gRPC, gRPC-Web": 8080, "OTLP/gRPC": 4317, "OTLP/HTTP": 4318, "Envoy admin": 9901}
+MAX_OFFSET = 50_000
 ALL = (*GRPC.values(), *HTTP.values(), *ENVOY.values())
 
 

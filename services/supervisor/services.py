@@ -35,7 +35,8 @@ def service_environment(
         "PYTHONUNBUFFERED": "1",
     }
     if profile is not None:
-        environment["AIRIS_PROFILE"] = str(profile)
+        # A name of a profile, or a file.
+        environment["AIRIS_PROFILE"] = str(profile.resolve() if profile.is_file() else profile)
     return environment
 
 

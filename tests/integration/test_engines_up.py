@@ -72,9 +72,9 @@ class Platform:
         (package / "__main__.py").write_text(SERVICE)
         self.environment = {**os.environ, "PYTHONPATH": str(package.parent), "COLUMNS": "200"}
         self.data = folder / "data"
-        self.offset = random.randrange(1000, 50_000)
+        self.offset = random.randrange(1000, 48_000)
         while ports.busy(port + self.offset for port in ports.ALL):
-            self.offset = random.randrange(1000, 50_000)
+            self.offset = random.randrange(1000, 48_000)
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
 

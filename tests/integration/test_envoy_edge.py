@@ -150,7 +150,7 @@ class Edge:
 
 def free_offset() -> int:
     while True:
-        offset = random.randrange(1000, 50_000)
+        offset = random.randrange(1000, 48_000)
         if not ports.busy(port + offset for port in ports.ALL):
             return offset
 
