@@ -24,8 +24,9 @@ class Limits:
 
     @classmethod
     def of(cls, request: Any, context: Any, *, rest_count: int, rest_seconds: float) -> Limits:
-        """Reads `max_count` and `max_duration`. A REST client, which gets the stream as one array, has defaults."""
-        over_rest = any(key == "x-airis-rest" for key, _ in context.invocation_metadata() or ())
+        """Reads `max_count` and `max_duration`. A REST client, which Envoy gives the stream as one
+        array, has defaults."""
+        over_rest = any(key == "x-envoy-original-path" for key, _ in context.invocation_metadata() or ())
         count = request.max_count or (rest_count if over_rest else None)
         seconds = duration_ns(request.max_duration) / 1e9 if request.HasField("max_duration") else None
         return cls(count, seconds if seconds else (rest_seconds if over_rest else None))
