@@ -275,11 +275,11 @@ async def _fill(
         # One more than a page shows whether there is a next one.
         batch = await read(cursor, size + 1)
         for item in batch:
-            if len(items) == size:
-                return Page(items, cursor)
-            cursor = key(item)
             if keep(item):
+                if len(items) == size:
+                    return Page(items, cursor)
                 items.append(item)
+            cursor = key(item)
         scanned += len(batch)
         if len(batch) <= size:
             return Page(items, None)

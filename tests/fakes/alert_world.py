@@ -36,6 +36,7 @@ from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
 from services.alerts.worker import Evaluator, Sender
 
+CONFIG = AlertsConfig(watch_poll_interval=30, allow_local_targets=True, notification_attempts=3)
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 
@@ -102,7 +103,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     signals: FakeSignals = field(default_factory=FakeSignals)
     sender_fake: FakeSender = field(default_factory=FakeSender)
-    config: AlertsConfig = AlertsConfig(watch_poll_interval=30, allow_local_targets=True, notification_attempts=3)
+    config: AlertsConfig = CONFIG
 
     def __post_init__(self) -> None:
         self.new_id = TimeOrderedIds(self.clock)
@@ -134,16 +135,16 @@ class World:
         self.clock.advance(seconds)
         return await self.sender.run_once()
 
-    async def add_channel(self, id: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
-        channel = Channel(id=id, webhook=WebhookTarget(url, secret))
+    async def add_channel(self, name: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
+        channel = Channel(id=name, webhook=WebhookTarget(url, secret))
         return await self.channels.create(channel, self.clock())
 
     async def add_rule(self, rule: AlertRule | None = None, **changes: Any) -> AlertRule:
         return await self.rules.create(replace(rule or simple_rule(), **changes), self.clock())
 
-    async def add_silence(self, seconds: float, filter_text: str = "", id: str = "quiet") -> Silence:
+    async def add_silence(self, seconds: float, filter_text: str = "", name: str = "quiet") -> Silence:
         now = self.clock()
-        silence = Silence(id=id, filter=filter_text, start_time=now, end_time=now + timedelta(seconds=seconds))
+        silence = Silence(id=name, filter=filter_text, start_time=now, end_time=now + timedelta(seconds=seconds))
         return await self.silences.create(silence, now)
 
     async def kinds(self, alert: str = "") -> list[str]:

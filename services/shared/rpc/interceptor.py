@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from opentelemetry import metrics
 
 from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc.errors import abort, from_exception
+from services.shared.rpc.update_mask import has_effect
 
 _VALIDATOR = protovalidate.Validator()
 _UNMEASURED = ("/grpc.health.", "/grpc.reflection.")
@@ -105,7 +106,11 @@ def validate(request: object) -> None:
     """
     if not isinstance(request, Message):
         return
-    found = _VALIDATOR.collect_violations(request)
+    found = [
+        violation
+        for violation in _VALIDATOR.collect_violations(request)
+        if has_effect(request, [element.field_name for element in _elements(violation.proto.field)])
+    ]
     if not found:
         return
     violations = tuple(
@@ -116,9 +121,13 @@ def validate(request: object) -> None:
     )
 
 
+def _elements(field: Any) -> Sequence[Any]:
+    return field.elements if field is not None else ()
+
+
 def _path(field: Any) -> str:
     path = ""
-    for element in field.elements:
+    for element in _elements(field):
         path += f".{element.field_name}" if path else element.field_name
         subscript = getattr(element, "subscript", None)
         value = getattr(subscript, "value", None)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
@@ -53,6 +53,26 @@ def without_servers_own(message: MessageT) -> MessageT:
         if _is_servers_own(field):
             result.ClearField(field.name)
     return result
+
+
+def has_effect(request: Message, path: Sequence[str]) -> bool:
+    """Whether a field matters: of an update's resource only what the mask names does.
+
+    The rules of the contract are for whole resources, and an update carries a part of one.
+
+    Args:
+        request: Any request; all fields matter of one that has no `update_mask`.
+        path: The names on the way to the field.
+    """
+    if "update_mask" not in request.DESCRIPTOR.fields_by_name or len(path) < 2 or path[0] == "update_mask":
+        return True
+    mask: FieldMask = getattr(request, "update_mask")  # noqa: B009
+    resource: Message = getattr(request, path[0])
+    named = list(mask.paths) or [field.name for field, _ in resource.ListFields()]
+    below = list(path[1:])
+    return "*" in named or any(
+        all(one == other for one, other in zip(name.split("."), below, strict=False)) for name in named
+    )
 
 
 def _paths(patch: Message, mask: FieldMask) -> list[str]:
