@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from services.shared.bus.port import Consumer, Header, Insert
+from services.shared.bus.port import Consumer, Header, Insert, Position
 from services.shared.errors import AirisError
 
 ColumnsT = TypeVar("ColumnsT")
@@ -23,6 +23,9 @@ _LONGEST_DELAY = 5.0
 Write = Callable[[Sequence[tuple[Header, ColumnsT]], str], Awaitable[None]]
 """Takes an insert's batches and its token. Repeated with the same ones after a failure."""
 
+WritePlaced = Callable[[Sequence[tuple[Position, Header, ColumnsT]], str], Awaitable[None]]
+"""The same, with the position of each batch."""
+
 
 async def drain(
     consumer: Consumer[ColumnsT],
@@ -33,6 +36,19 @@ async def drain(
 
     A store that fails is asked again with growing delays: the bus holds what is acknowledged meanwhile.
     """
+
+    async def write_unplaced(batches: Sequence[tuple[Position, Header, ColumnsT]], token: str) -> None:
+        await write([(header, columns) for _, header, columns in batches], token)
+
+    await drain_placed(consumer, write_unplaced, jitter)
+
+
+async def drain_placed(
+    consumer: Consumer[ColumnsT],
+    write: WritePlaced[ColumnsT],
+    jitter: Callable[[], float] = random.random,
+) -> None:
+    """`drain` for a store that keeps where its rows stand in the order of ingest."""
     while True:
         insert = await _persist(consumer.next_insert, jitter)
         if batches := await _columns(insert):
@@ -51,11 +67,11 @@ async def _persist(call: Callable[[], Awaitable[ResultT]], jitter: Callable[[], 
             delay = min(delay * 2, _LONGEST_DELAY)
 
 
-async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Header, ColumnsT]]:
+async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Position, Header, ColumnsT]]:
     decoded = []
     for position, batch in insert.batches:
         try:
-            decoded.append((batch.header, batch.columns))
+            decoded.append((position, batch.header, batch.columns))
         except AirisError as error:
             # It was decoded before it was published, so only a changed program can fail here. One such batch
             # must not keep all later ones from the store.

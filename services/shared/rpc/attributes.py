@@ -189,9 +189,16 @@ def _encode_any_value(item: dict[str, Any] | None) -> dict[str, Any]:
         values = (common_pb2.AnyValue.FromString(raw) for raw in item["array_value"]["values"])
         return {"arrayValue": {"values": [_any_value_json(value) for value in values]}}
     if item["kvlist_value"] is not None:
-        pairs = (common_pb2.KeyValue.FromString(raw) for raw in item["kvlist_value"]["values"])
+        pairs = (_key_value(raw) for raw in item["kvlist_value"]["values"])
         return {"kvlistValue": {"values": [{"key": p.key, "value": _any_value_json(p.value)} for p in pairs]}}
     return {}
+
+
+def _key_value(raw: bytes | dict[str, Any]) -> common_pb2.KeyValue:
+    # How deep ptars unfolds the recursion of AnyValue depends on where it begins: a log's body has one level more.
+    if isinstance(raw, bytes):
+        return common_pb2.KeyValue.FromString(raw)
+    return common_pb2.KeyValue(key=raw["key"], value=common_pb2.AnyValue.FromString(raw["value"] or b""))
 
 
 def _any_value_json(value: common_pb2.AnyValue) -> dict[str, Any]:
