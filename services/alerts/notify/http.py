@@ -24,10 +24,13 @@ class PublicResolver(AbstractResolver):
     """Finds the addresses of a name and refuses those that are not reachable from everywhere.
 
     Checked when connecting, not before: the answer to a name may change in between.
+
+    Args:
+        resolver: Asks for the addresses.
     """
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
+    def __init__(self, resolver: AbstractResolver) -> None:
+        self._resolver = resolver
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -47,11 +50,13 @@ class HttpPoster:
     Args:
         timeout: Seconds for a whole attempt.
         allow_local: Whether http and addresses of this machine and its network are allowed.
+        resolver: Finds the addresses of names; None: as the machine does.
     """
 
-    def __init__(self, timeout: float, *, allow_local: bool) -> None:
+    def __init__(self, timeout: float, *, allow_local: bool, resolver: AbstractResolver | None = None) -> None:
         self._timeout = timeout
         self._allow_local = allow_local
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -81,7 +86,9 @@ class HttpPoster:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            resolver = None if self._allow_local else PublicResolver()
+            resolver = self._resolver or aiohttp.ThreadedResolver()
+            if not self._allow_local:
+                resolver = PublicResolver(resolver)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, resolver=resolver),
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
