@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+# pyarrow imports it at the first conversion of an array, which would cost the first request a second.
+import pandas  # noqa: F401  isort:skip
+
 from services.shared.bus.port import Bus
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
