@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf format --diff --exit-code --path proto/airis
 	$(BIN)/buf breaking --against proto/released.binpb
 	$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- gen envoy docs || { echo "Generated files differ: commit what 'make generate' made."; exit 1; }
