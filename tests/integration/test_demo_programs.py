@@ -158,7 +158,7 @@ async def shop() -> AsyncIterator[Receiver]:
             levels = {seen.item.severity_text for seen in receiver.logs}
             measured = {seen.item.name for seen in receiver.metrics}
             return (
-                {"shop-payment", "shop-shipping", "shop-frontend"} <= errors
+                {"shop-shipping", "shop-frontend"} <= errors
                 and consumed
                 and {"INFO", "WARN", "ERROR"} <= levels
                 and {"shop.orders", "shop.payment.declined", "shop.shipments"} <= measured
@@ -319,7 +319,8 @@ async def test_the_host_reports_its_own_metrics() -> None:
         assert all({entry.key for entry in point.attributes} == keys for point in points)
         assert seen.service == "host"
         assert seen.resource["host.name"]
-    utilization = receiver.metric("system.cpu.utilization")[-1].item.gauge.data_points
+    # The last report comes right after another: not every processor has a tick to account for.
+    utilization = receiver.metric("system.cpu.utilization")[0].item.gauge.data_points
     by_cpu: dict[str, float] = {}
     for point in utilization:
         attributes = {entry.key: entry.value.string_value for entry in point.attributes}

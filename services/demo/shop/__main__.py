@@ -13,7 +13,7 @@ def main() -> None:
     """Reads the arguments and keeps the shop open until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m services.demo.shop", description="A shop that sends OTLP.")
     parser.add_argument("--rate", type=float, default=2.0, help="checkouts a second (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="repeat this course of events (default: another each time)")
+    parser.add_argument("--seed", type=int, help="where the random sources start (default: somewhere else each time)")
     parser.add_argument(
         "--metric-interval", type=float, default=5.0, help="seconds between metrics (default: %(default)s)"
     )

@@ -31,7 +31,7 @@ class Options:
 
     Attributes:
         rate: Checkouts a second, in the mean.
-        seed: What all that is random follows from; None: another course each time.
+        seed: Where the random sources start; None: somewhere else each time.
         metric_interval: Seconds between exports of metrics.
     """
 
