@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`, which has no types of its own."""
 
 QUERY_SECONDS = 10.0
-"""What a query may take when its caller sets no deadline."""
+"""What a query may take where no contract limits the call, as within a stream."""
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 
 
-def remaining(context: Context, longest: float = QUERY_SECONDS) -> float:
-    """Seconds that a call may still take."""
-    left = context.time_remaining()
-    return longest if left is None else max(0.0, min(left, longest))
+def limit_call(context: Context, deadline: float | None) -> float | None:
+    """Notes when the current call must have ended: the caller's deadline or the contract's, whichever is first.
+
+    Args:
+        context: The call.
+        deadline: Seconds that the contract gives it; None: no limit.
+
+    Returns:
+        The seconds that are left; None: no limit.
+    """
+    limits = [limit for limit in (deadline, context.time_remaining()) if limit is not None]
+    left = max(0.0, min(limits)) if limits else None
+    _ends_at.set(None if left is None else asyncio.get_running_loop().time() + left)
+    return left
+
+
+def remaining(context: Context) -> float:
+    """Seconds that a query of the current call may still take."""
+    ends_at = _ends_at.get()
+    if ends_at is None:
+        return QUERY_SECONDS
+    return max(0.0, ends_at - asyncio.get_running_loop().time())
 
 
 def tenant(context: Context) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,8 @@ import protovalidate
 from google.protobuf.message import Message
 from opentelemetry import metrics
 
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError
+from services.shared.rpc.context import limit_call
 from services.shared.rpc.errors import abort, from_exception
 from services.shared.rpc.update_mask import has_effect
 
@@ -28,11 +29,18 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     Args:
         domain: The ErrorInfo domain: "metrics.airis".
+        deadlines: Seconds that the contract gives each method, by path; None: no limit.
         monotonic: Seconds, for durations.
     """
 
-    def __init__(self, domain: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        domain: str,
+        deadlines: Mapping[str, float | None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._domain = domain
+        self._deadlines = deadlines
         self._monotonic = monotonic
         self._duration = metrics.get_meter("airis.rpc").create_histogram(
             "rpc.server.duration", unit="ms", description="How long calls took, by method and status code."
@@ -58,14 +66,21 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
     def _unary(self, behavior: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        deadline = self._deadlines.get(method)
+
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             start, code = self._monotonic(), "OK"
             try:
                 validate(request)
-                return await behavior(request, context)
+                async with asyncio.timeout(limit_call(context, deadline)):
+                    return await behavior(request, context)
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
+            except TimeoutError:
+                code = DeadlineExceededError.code
+                late = DeadlineExceededError("The call took longer than its deadline.")
+                await abort(context, late, self._domain)
             except Exception as exception:
                 error = from_exception(exception, self._domain, method)
                 code = error.code

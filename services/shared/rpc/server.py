@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from resilience.contract import policies
 from services.shared.errors import UnavailableError
 from services.shared.rpc.interceptor import ServiceInterceptor
 
@@ -108,7 +109,7 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         self._grpc = grpc.aio.server(
-            interceptors=(*at.interceptors, ServiceInterceptor(at.domain)),
+            interceptors=(*at.interceptors, ServiceInterceptor(at.domain, _deadlines(at.bindings))),
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -167,6 +168,12 @@ class RpcServer:
         except TimeoutError:
             reason = "the store did not answer within 2 s"
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+
+def _deadlines(bindings: Sequence[Binding]) -> dict[str, float | None]:
+    # OTLP's services are not ours and carry no policy.
+    own = [binding.descriptor.file for binding in bindings if binding.descriptor.file.package.startswith("airis.")]
+    return {policy.method: policy.deadline for policy in policies(own)}
 
 
 async def _metrics(_: web.Request) -> web.Response:

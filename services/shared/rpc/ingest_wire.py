@@ -1,0 +1,76 @@
+"""Ingest requests from their bytes: one reader for the three dialects of a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import ptars
+import pyarrow as pa
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+from services.shared.errors import InvalidArgumentError
+
+ItemsT = TypeVar("ItemsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[ItemsT]):
+    """One way of sending items.
+
+    Attributes:
+        message: The request message's class.
+        items: The field that holds the items: of the request, or of its `batch`.
+        convert: Turns the items, as ptars gives them, into columns.
+    """
+
+    message: type[Message]
+    items: str
+    convert: Callable[[pa.StructArray], ItemsT]
+
+
+class IngestWire(Generic[ItemsT]):
+    """Reads requests.
+
+    Args:
+        dialects: What may be sent.
+    """
+
+    def __init__(self, *dialects: Dialect[ItemsT]) -> None:
+        self._dialects = {dialect.message.DESCRIPTOR.full_name: dialect for dialect in dialects}
+        pool = ptars.HandlerPool(
+            list({d.message.DESCRIPTOR.file.name: d.message.DESCRIPTOR.file for d in dialects}.values())
+        )
+        self._handlers = {
+            name: pool.get_for_message(dialect.message.DESCRIPTOR) for name, dialect in self._dialects.items()
+        }
+
+    def read(self, message_type: str, payload: bytes) -> tuple[ItemsT, dict[str, Any]]:
+        """Turns a request's bytes into columns.
+
+        Args:
+            message_type: Full name of the request's message.
+            payload: Its bytes.
+
+        Returns:
+            The items, and the other plain fields beside them by name.
+
+        Raises:
+            InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
+        """
+        dialect = self._dialects[message_type]
+        try:
+            request = self._handlers[message_type].list_to_record_batch([payload])
+            fields = dict(zip(request.schema.names, request.columns, strict=True))
+            if dialect.items not in fields:
+                names = [field.name for field in request.schema.field("batch").type]
+                fields = dict(zip(names, fields["batch"].flatten(), strict=True))
+            items = fields.pop(dialect.items)
+            # What ptars leaves as bytes, values within values, is parsed only here.
+            return dialect.convert(items.flatten()), {name: column[0].as_py() for name, column in fields.items()}
+        except (ValueError, DecodeError, json_format.Error) as error:
+            raise InvalidArgumentError(
+                f"The request is not a valid {message_type} message.", reason="MALFORMED_REQUEST"
+            ) from error
