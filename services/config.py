@@ -25,7 +25,7 @@ from services.shared.errors import InvalidArgumentError
 from services.shared.telemetry.config import TelemetryConfig
 from services.traces.config import TracesConfig
 
-PROFILES = ("embedded", "distributed")
+PROFILES = ("embedded",)
 
 
 class PostgresConfig(BaseModel):
@@ -46,7 +46,7 @@ class Configuration(BaseSettings):
     """Every setting of AIRIS.
 
     Attributes:
-        profile: "embedded", "distributed", or the path of a YAML file.
+        profile: "embedded", or the path of a YAML file.
         data_dir: Where engines and journals keep their files.
         host: The address that services listen on.
         port_offset: Added to every port.

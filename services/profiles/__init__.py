@@ -1,1 +1,1 @@
-"""The profiles: `embedded` runs everything on one machine, `distributed` on servers of its own."""
+"""The profiles: `embedded` runs everything on one machine."""

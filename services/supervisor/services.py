@@ -32,12 +32,18 @@ def service_environment(
         "AIRIS_PORT_OFFSET": str(port_offset),
         "AIRIS_POSTGRES__DSN": postgres_dsn,
         "AIRIS_REDIS__URL": redis_url,
+        "AIRIS_TELEMETRY__OTLP_ENDPOINT": otlp_endpoint(port_offset),
         "PYTHONUNBUFFERED": "1",
     }
     if profile is not None:
         # A name of a profile, or a file.
         environment["AIRIS_PROFILE"] = str(profile.resolve() if profile.is_file() else profile)
     return environment
+
+
+def otlp_endpoint(port_offset: int) -> str:
+    """Where the platform takes OTLP/gRPC, its own telemetry included."""
+    return f"http://{ports.LOOPBACK}:{ports.ENVOY['OTLP/gRPC'] + port_offset}"
 
 
 def readiness(name: str, port_offset: int) -> str:
@@ -60,7 +66,7 @@ def service_program(name: str, port_offset: int, environment: Mapping[str, str])
 
 def demo_programs(port_offset: int, environment: Mapping[str, str]) -> list[Program]:
     """Live input: a small shop of instrumented services, and this machine's own metrics."""
-    endpoint = f"http://{ports.LOOPBACK}:{ports.ENVOY['OTLP/gRPC'] + port_offset}"
+    endpoint = otlp_endpoint(port_offset)
     told = {**environment, "AIRIS_OTLP_ENDPOINT": endpoint}
     return [
         Program(
