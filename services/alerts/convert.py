@@ -48,14 +48,14 @@ class ResourceCodec(Generic[ResourceT]):
     """How one kind of resource is sent.
 
     Attributes:
+        field: What requests call it.
         collection: The first part of its names.
-        message: Its protobuf class.
         read: Makes the domain type; the moment stands for an absent time that means now.
         write: Makes the message, with what is secret only if asked for.
     """
 
+    field: str
     collection: str
-    message: type[Any]
     read: Callable[[Any, datetime], ResourceT]
     write: Callable[[ResourceT, bool], Any]
 
@@ -288,10 +288,10 @@ def _write_policy(policy: EscalationPolicy, _: bool) -> Any:
     )
 
 
-RULES = ResourceCodec("alertRules", pb.AlertRule, _read_rule, _write_rule)
-SILENCES = ResourceCodec("silences", pb.Silence, _read_silence, _write_silence)
-CHANNELS = ResourceCodec("channels", pb.Channel, _read_channel, _write_channel)
-POLICIES = ResourceCodec("escalationPolicies", pb.EscalationPolicy, _read_policy, _write_policy)
+RULES = ResourceCodec("alert_rule", "alertRules", _read_rule, _write_rule)
+SILENCES = ResourceCodec("silence", "silences", _read_silence, _write_silence)
+CHANNELS = ResourceCodec("channel", "channels", _read_channel, _write_channel)
+POLICIES = ResourceCodec("escalation_policy", "escalationPolicies", _read_policy, _write_policy)
 
 
 def write_alert(alert: Alert) -> Any:

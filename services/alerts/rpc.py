@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from airis.alerts.v1 import alerts_pb2 as pb
@@ -18,7 +18,7 @@ from services.alerts.convert import ResourceCodec, resource_id
 from services.alerts.matching import rule_filter
 from services.alerts.model import AlertRule, Channel, Clock, EscalationPolicy, Resource, Silence
 from services.alerts.query import AlertQueries, Page, ResourceQueries, RuleTrials
-from services.shared.errors import UnimplementedError
+from services.shared.errors import InvalidArgumentError, UnimplementedError
 from services.shared.rpc.interceptor import validate
 from services.shared.rpc.pages import decode_page_token, encode_page_token
 from services.shared.rpc.update_mask import merge, without_servers_own
@@ -38,8 +38,9 @@ class ResourceEndpoint(Generic[ResourceT]):
         self._clock = clock
 
     async def create(self, message: Any, identifier: str) -> Any:
-        resource = self._codec.read(without_servers_own(message), self._clock())
-        return self._write(await self._queries.create(resource, identifier))
+        with _violations_within(self._codec.field):
+            resource = self._codec.read(without_servers_own(message), self._clock())
+            return self._write(await self._queries.create(resource, identifier))
 
     async def get(self, name: str) -> Any:
         return self._write(await self._queries.get(self._id(name)))
@@ -56,7 +57,8 @@ class ResourceEndpoint(Generic[ResourceT]):
             validate(message)
             return self._codec.read(message, self._clock())
 
-        return self._write(await self._queries.update(self._id(patch.name), patch.etag, change))
+        with _violations_within(self._codec.field):
+            return self._write(await self._queries.update(self._id(patch.name), patch.etag, change))
 
     async def delete(self, request: Any) -> Empty:
         await self._queries.delete(self._id(request.name), request.etag)
@@ -211,6 +213,19 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
     async def _by_hand(self, act: Callable[[str, str, str], Awaitable[Any]], request: Any) -> Any:
         alert = await act(resource_id(request.name, "alerts"), request.actor, request.comment)
         return convert.write_alert(alert)
+
+
+@contextmanager
+def _violations_within(field: str) -> Iterator[None]:
+    """Names fields as the request does: what is wrong with a resource is known by its own fields."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        error.violations = tuple(
+            each if each.field == "update_mask" else replace(each, field=f"{field}.{each.field}")
+            for each in error.violations
+        )
+        raise
 
 
 def _next_token(request: Any, page: Page[Any]) -> str:

@@ -69,6 +69,8 @@ async def test_an_applied_migration_that_was_edited_is_refused(world: World) -> 
 async def test_a_store_that_is_gone_is_unavailable(postgres_dsn: str) -> None:
     with pytest.raises(UnavailableError):
         await open_pool(postgres_dsn + "-nowhere", 2, 10)
+    with pytest.raises(FailedPreconditionError, match=r"postgres\.dsn"):
+        await open_pool(postgres_dsn.replace("/test_", "/none_"), 2, 10)
 
 
 async def test_a_resource_comes_back_as_it_was_stored(world: World) -> None:

@@ -206,6 +206,13 @@ async def refused(call: Any) -> tuple[str, str, Any]:
     return caught.value.code().name, info.reason, status
 
 
+def violated(status: Any) -> list[str]:
+    """The fields that a status names."""
+    bad_request = error_details_pb2.BadRequest()
+    next(detail for detail in status.details if detail.Is(bad_request.DESCRIPTOR)).Unpack(bad_request)
+    return [violation.field for violation in bad_request.field_violations]
+
+
 async def test_a_rule_that_fires_and_resolves_reaches_its_webhook_and_its_mailbox_once_each(stage: Stage) -> None:
     stage.receiver.statuses = [503]
     stage.metrics.value = 95
@@ -346,10 +353,21 @@ async def test_an_update_of_one_field_need_not_repeat_those_that_are_required(st
     assert (updated.description, updated.enabled, updated.display_name) == ("d", False, "Hot")
     for path in ("display_name", "conditions"):
         mask = field_mask_pb2.FieldMask(paths=[path])
-        code, _, _ = await refused(
+        code, _, status = await refused(
             stage.stub.UpdateAlertRule(pb.UpdateAlertRuleRequest(alert_rule=patch, update_mask=mask))
         )
-        assert code == "INVALID_ARGUMENT"
+        assert (code, violated(status)) == ("INVALID_ARGUMENT", [f"alert_rule.{path}"])
+
+
+async def test_violations_name_the_field_of_the_request(stage: Stage) -> None:
+    rule = cpu_rule()
+    rule.conditions[0].filter = "((("
+    _, _, status = await refused(stage.stub.CreateAlertRule(pb.CreateAlertRuleRequest(alert_rule=rule)))
+    assert violated(status) == ["alert_rule.conditions[0].filter"]
+    hook = pb.Channel(webhook=pb.Channel.Webhook(url="https://user:s3cret@example.com/"))
+    _, _, status = await refused(stage.stub.CreateChannel(pb.CreateChannelRequest(channel=hook)))
+    assert violated(status) == ["channel.webhook.url"]
+    assert "s3cret" not in str(status)
 
 
 async def test_secrets_of_channels_never_come_back_and_outlive_updates(stage: Stage) -> None:

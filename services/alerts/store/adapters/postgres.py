@@ -78,11 +78,16 @@ async def open_pool(dsn: str, size: int, command_timeout: float) -> asyncpg.Pool
 
     Raises:
         UnavailableError: PostgreSQL does not answer.
+        FailedPreconditionError: It does not know the database or the user.
     """
     try:
         return await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=command_timeout, init=prepare)
     except _UNREACHABLE as error:
-        raise UnavailableError("The alert store does not answer.", retry_after=1.0) from error
+        raise UnavailableError("PostgreSQL does not answer; start it, or correct postgres.dsn.") from error
+    except asyncpg.PostgresError as error:
+        raise FailedPreconditionError(
+            f"PostgreSQL refused the connection: {error.args[0]}; correct postgres.dsn."
+        ) from error
 
 
 async def prepare(connection: Any) -> None:

@@ -1,0 +1,84 @@
+"""What the evaluator asks, answered by the real metrics service over gRPC."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+
+from services.alerts.evaluate import group_key
+from services.alerts.model import Aggregation, Condition, Source
+from services.alerts.signals.adapters.airis_client import GrpcSignals
+from services.metrics.app import build
+from services.metrics.config import MetricsConfig
+from services.shared.errors import InvalidArgumentError, UnavailableError
+
+A, B = group_key({"host": "a"}), group_key({"host": "b"})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def metrics(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
+    config = MetricsConfig(grpc_port=free_port(), http_port=free_port())
+    application = build(SimpleNamespace(metrics=config, data_dir=tmp_path, host="127.0.0.1", port_offset=0))
+    await application.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{config.grpc_port}") as channel:
+        yield channel
+    await application.stop()
+
+
+async def test_every_aggregation_of_a_window_is_that_of_exactly_its_points(metrics: grpc.aio.Channel) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    request = metrics_pb2.IngestMetricsRequest(wait_for="QUERYABLE")
+    for second in range(120):
+        for factor, host in enumerate("ab", 1):
+            labels = {"host": host, "zone": "z"}
+            point = request.metrics.add(name="jobs", value=factor * second, labels=labels, kind="COUNTER")
+            point.timestamp.FromDatetime(now - timedelta(seconds=120 - second))
+    await metrics_pb2_grpc.MetricsServiceStub(metrics).IngestMetrics(request)
+    signals = GrpcSignals(metrics, metrics, timeout=10, max_groups=100)
+
+    async def read(function: Aggregation, end: datetime = now, filter_text: str = "") -> dict[object, float]:
+        condition = Condition(
+            Source.METRIC, "jobs", filter=filter_text, aggregation=function, quantile=1.0, window=timedelta(minutes=1)
+        )
+        return dict((await signals.read(condition, ["labels.host"], end)).values)
+
+    window = range(60, 120)
+    expected = {
+        Aggregation.SUM: sum(window),
+        Aggregation.AVG: sum(window) / 60,
+        Aggregation.MIN: 60,
+        Aggregation.MAX: 119,
+        Aggregation.COUNT: None,
+        Aggregation.LAST: 119,
+        Aggregation.RATE: 1.0,
+        Aggregation.INCREASE: 60,
+        Aggregation.QUANTILE: 119,
+    }
+    for function, value in expected.items():
+        pair = (60, 60) if value is None else (value, 2 * value)
+        assert await read(function) == {A: pytest.approx(pair[0]), B: pytest.approx(pair[1])}, function
+    assert await read(Aggregation.MAX, filter_text='host = "b"') == {B: 238}
+    assert await read(Aggregation.MAX, now - timedelta(seconds=30)) == {A: 89, B: 178}
+    assert await read(Aggregation.AVG, now - timedelta(days=1)) == {}
+    with pytest.raises(InvalidArgumentError, match="Metrics answered INVALID_ARGUMENT"):
+        await read(Aggregation.AVG, filter_text="((")
+
+
+async def test_a_service_that_is_not_there_is_unavailable() -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
+        signals = GrpcSignals(channel, channel, timeout=5, max_groups=100)
+        with pytest.raises(UnavailableError, match="Logs answered UNAVAILABLE"):
+            await signals.read(Condition(Source.LOGS, "x", aggregation=Aggregation.COUNT), [], datetime.now(UTC))
