@@ -13,10 +13,12 @@ class TracesConfig(BaseModel):
         http_port: Where OTLP/HTTP, `/metrics`, `/healthz` and `/readyz` are served.
         store_dsn: The ClickHouse; empty: chdb in the data directory.
         raw_retention_days: How long spans are kept; older ones are refused.
-        rollup_retention_days: How long one-minute and one-hour figures are kept.
+        rollup_retention_days: How long one-minute figures are kept.
         insert_max_items: Spans that one insert joins.
         insert_max_delay: Seconds a span waits for others before it is inserted.
         max_items: Spans a request may have.
+        edge_interval: Seconds between looks at which services call which, when spans have come.
+        edge_lateness: Seconds that a span may be later than its child and still be found as the caller.
         journal_max_bytes: Bytes of acknowledged spans that may wait for the store.
     """
 
@@ -30,4 +32,6 @@ class TracesConfig(BaseModel):
     insert_max_items: int = Field(200_000, ge=1)
     insert_max_delay: float = Field(0.05, ge=0, le=0.2)
     max_items: int = Field(100_000, ge=1)
+    edge_interval: float = Field(2.0, gt=0, le=60)
+    edge_lateness: int = Field(600, ge=60, le=86_400)
     journal_max_bytes: int = Field(4 * 1024**3, ge=1024**2)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import TypeAlias
+
+import pyarrow as pa
 
 AttributeValue: TypeAlias = (
     "bool | int | float | str | bytes | Sequence[AttributeValue] | Mapping[str, AttributeValue] | None"
@@ -236,3 +238,99 @@ class TraceComparison:
     differences: tuple[SpanDifference, ...]
     base_duration_ns: int
     other_duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Decoded spans of any dialect, not yet checked.
+
+    Attributes:
+        table: One row a span, with the columns
+
+            index           int32   the item's place in the request
+            trace_id, span_id, parent_span_id   string   hex as it was sent; empty: absent
+            operation, service, status_message  string
+            kind, status_code                   int32
+            start, end      int64   nanoseconds since 1970, null where absent
+            tag_count       int32   the span's own tags
+            tag_string, tag_int64, tag_double, tag_bool, tag_encoded   map<string, T>
+            event_time      list<int64>, nanoseconds since 1970, 0 where absent
+            event_fields    list<map<string, string>>, the values as `typed_text` has them
+            link_trace_id, link_span_id         list<string>
+            link_tags       list<map<string, string>>, likewise
+
+        dialect_field: How a violation names item i: "spans" gives `spans[i]`.
+    """
+
+    table: pa.Table
+    dialect_field: str
+
+    @property
+    def count(self) -> int:
+        """The number of spans."""
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanColumns:
+    """Accepted spans as the store takes them: the columns of its table `spans`."""
+
+    spans: pa.Table
+
+
+class TraceOrder(Enum):
+    """How found traces are ordered; equal ones by trace id."""
+
+    NEWEST = "start_time desc"
+    OLDEST = "start_time asc"
+    LONGEST = "duration desc"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSearch:
+    """A question for traces that have a matching span which starts in a range. `end_ns` is excluded.
+
+    Attributes:
+        filter: The text of the filter that one span must match; empty matches all.
+        after: The start (or, for LONGEST, the duration) and the id of the last trace of the page before.
+        limit: How many at most.
+    """
+
+    tenant: str
+    filter: str
+    start_ns: int
+    end_ns: int
+    order: TraceOrder
+    after: tuple[int, str] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyQuery:
+    """A question for a service's figures over time. `end_ns` is excluded; an empty operation means all.
+
+    Attributes:
+        step_ns: A multiple of a minute; 0: one that gives about 60 points.
+    """
+
+    tenant: str
+    service: str
+    operation: str
+    start_ns: int
+    end_ns: int
+    step_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a trace store can do. The zero value is the least capable.
+
+    Attributes:
+        orders: How it can order what it finds.
+        figures: Whether it keeps rates, errors and durations of services and operations.
+        service_map: Whether it keeps the calls between services.
+    """
+
+    orders: frozenset[TraceOrder] = field(default_factory=frozenset)
+    figures: bool = False
+    service_map: bool = False

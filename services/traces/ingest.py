@@ -1,0 +1,141 @@
+"""What comes in: check columns, publish, acknowledge.
+
+Every rule is checked for all spans at once (`rules.py`); only refused spans are looked at one by one, to word what
+is wrong with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.shared.bus.intake import Intake, Origin, Receipt
+from services.shared.bus.port import Header
+from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.traces import rules
+from services.traces.config import TracesConfig
+from services.traces.model import SpanColumns, Spans
+
+Violations = dict[int, FieldViolation]
+
+_AS_THEY_ARE = (
+    "service",
+    "operation",
+    "status_message",
+    "tag_string",
+    "tag_int64",
+    "tag_double",
+    "tag_bool",
+    "tag_encoded",
+    "event_time",
+    "event_fields",
+    "link_tags",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A checked batch: what is accepted, and for each refused index why."""
+
+    columns: SpanColumns
+    rejected: Violations
+
+
+class Checker:
+    """Turns decoded spans into the columns of the store.
+
+    Args:
+        config: The limits.
+    """
+
+    def __init__(self, config: TracesConfig) -> None:
+        self._config = config
+
+    def check(self, spans: Spans, tenant: str, now_ns: int) -> Checked:
+        """Splits spans into accepted columns and refused indices.
+
+        Args:
+            spans: Decoded spans.
+            tenant: Whose they are.
+            now_ns: The moment of receipt.
+
+        Raises:
+            InvalidArgumentError: There are more spans than a request may have.
+        """
+        if spans.count > self._config.max_items:
+            raise InvalidArgumentError(
+                f"The request has {spans.count} spans; at most {self._config.max_items} are allowed. "
+                "Split it into several.",
+                reason="SIZE_LIMIT_EXCEEDED",
+                violations=(FieldViolation(spans.dialect_field, f"at most {self._config.max_items} items"),),
+            )
+        rejected: Violations = {}
+        for violation, indices in rules.violations(spans.table, self._config.raw_retention_days, now_ns):
+            for index in indices:
+                field = f"{spans.dialect_field}[{index}].{violation.field}"
+                rejected.setdefault(index, replace(violation, field=field))
+        return Checked(_accept(spans.table, tenant, rejected), rejected)
+
+    def columns(self, spans: Spans, header: Header) -> SpanColumns:
+        """The columns of a batch that was checked before: nothing is refused anew."""
+        return _accept(spans.table, header.tenant, header.rejected)
+
+
+def _accept(table: pa.Table, tenant: str, rejected: Any) -> SpanColumns:
+    if rejected:
+        table = table.filter(pc.invert(pc.is_in(table.column("index"), pa.array(list(rejected), pa.int32()))))
+    columns = {name: table.column(name) for name in _AS_THEY_ARE}
+    for name in ("trace_id", "span_id", "parent_span_id"):
+        columns[name] = pc.ascii_lower(table.column(name))
+    for name in ("link_trace_id", "link_span_id"):
+        columns[name] = _lowered(table.column(name).combine_chunks())
+    start = table.column("start")
+    return SpanColumns(
+        pa.table(
+            {
+                "tenant": pa.repeat(tenant, table.num_rows),
+                **columns,
+                "kind": table.column("kind").cast(pa.int8()),
+                "status_code": table.column("status_code").cast(pa.int8()),
+                "start_time": start.cast(pa.timestamp("ns", tz="UTC")),
+                "duration_ns": pc.subtract(table.column("end"), start),
+            }
+        )
+    )
+
+
+def _lowered(lists: pa.ListArray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(lists.offsets, pc.ascii_lower(lists.values))
+
+
+class SpanIngest:
+    """Checks and acknowledges batches.
+
+    Args:
+        checker: Gives the columns.
+        intake: Makes them durable.
+    """
+
+    def __init__(self, checker: Checker, intake: Intake[SpanColumns]) -> None:
+        self._checker = checker
+        self.intake = intake
+
+    async def ingest(self, spans: Spans, payload: bytes, origin: Origin) -> Receipt:
+        """Makes the valid spans of a batch durable, once.
+
+        Args:
+            spans: The decoded payload.
+            payload: Its bytes.
+            origin: Where it comes from.
+
+        Raises:
+            InvalidArgumentError: The batch is too large, or its request id too long.
+            ResourceExhaustedError: The backlog or the disk is full.
+            UnavailableError: It is not known whether the batch was taken.
+        """
+        now = self.intake.clock()
+        checked = self._checker.check(spans, origin.tenant, now)
+        return await self.intake.take(origin, now, payload, checked.columns, spans.count, checked.rejected)

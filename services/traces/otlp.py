@@ -1,0 +1,142 @@
+"""OTLP spans as columns, flattened without a loop over spans.
+
+A span's tags are its own attributes and, where it has no such key itself, those of its scope and its resource, so
+that a filter over tags finds what a reader of the trace sees. The resource's `service.name` becomes the service. The
+scope's name and version become the tags `otel.scope.name` and `otel.scope.version`, the trace state
+`w3c.tracestate`, and an event's name its field `event`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.shared.rpc import attributes
+from services.shared.rpc.attribute_merge import merge, single, without
+from services.shared.rpc.attributes import Attributes
+from services.traces import typed_text
+from services.traces.model import SpanKind, Spans
+
+UNKNOWN_SERVICE = "unknown_service"
+
+_STATE = "w3c.tracestate"
+_DIGITS = np.frombuffer(b"".join(f"{byte:02x}".encode() for byte in range(256)), np.uint16)
+
+
+def spans(resource_spans: pa.StructArray) -> Spans:
+    """Flattens the `resource_spans` of a request, as ptars gives them."""
+    scope_lists = pc.struct_field(resource_spans, "scope_spans")
+    scopes = scope_lists.flatten()
+    resource_of_scope = pc.list_parent_indices(scope_lists).to_numpy()
+    span_lists = pc.struct_field(scopes, "spans")
+    scope_of_span = pc.list_parent_indices(span_lists).to_numpy()
+    flat = span_lists.flatten()
+    services, shared = _inherited(resource_spans, scopes, resource_of_scope)
+    own = attributes.from_key_values(pc.struct_field(flat, "attributes"))
+    state = single(_STATE, pc.struct_field(flat, "trace_state"))
+    tags = merge(merge(own, state), shared, scope_of_span)
+    events, links = pc.struct_field(flat, "events"), pc.struct_field(flat, "links")
+    status = pc.struct_field(flat, "status")
+    parent = hexadecimal(pc.struct_field(flat, "parent_span_id"))
+    columns = {
+        "index": pa.array(np.arange(len(flat), dtype=np.int32)),
+        "trace_id": hexadecimal(pc.struct_field(flat, "trace_id")),
+        "span_id": hexadecimal(pc.struct_field(flat, "span_id")),
+        # Some senders write the absent parent of a first span as zeros.
+        "parent_span_id": pc.if_else(pc.equal(parent, "0" * 16), "", parent),
+        "operation": pc.struct_field(flat, "name"),
+        "service": services.take(pa.array(resource_of_scope[scope_of_span])),
+        "kind": known_kind(pc.struct_field(flat, "kind")),
+        "status_code": pc.struct_field(status, "code").fill_null(0),
+        "status_message": pc.struct_field(status, "message").fill_null(""),
+        "start": _moments(pc.struct_field(flat, "start_time_unix_nano")),
+        "end": _moments(pc.struct_field(flat, "end_time_unix_nano")),
+        "tag_count": pa.array(own.counts),
+        **tags.maps("tag"),
+        **_events(events),
+        **_links(links),
+    }
+    return Spans(pa.table(columns), "spans")
+
+
+def _inherited(
+    resources: pa.StructArray, scopes: pa.StructArray, resource_of_scope: np.ndarray[Any, np.dtype[Any]]
+) -> tuple[pa.Array, Attributes]:
+    """The service of each resource, and what the spans of each scope inherit."""
+    resource = pc.struct_field(resources, "resource")
+    of_resources, services = without(
+        attributes.from_key_values(pc.struct_field(resource, "attributes")), "service.name"
+    )
+    scope = pc.struct_field(scopes, "scope")
+    named = merge(
+        single("otel.scope.name", pc.struct_field(scope, "name")),
+        single("otel.scope.version", pc.struct_field(scope, "version")),
+    )
+    of_scopes = merge(named, attributes.from_key_values(pc.struct_field(scope, "attributes")))
+    known = pc.if_else(pc.equal(services, ""), None, services).fill_null(UNKNOWN_SERVICE)
+    return known, merge(of_scopes, of_resources, resource_of_scope)
+
+
+def _events(lists: pa.ListArray) -> dict[str, pa.Array]:
+    flat = lists.flatten()
+    fields = merge(
+        single("event", pc.struct_field(flat, "name")),
+        attributes.from_key_values(pc.struct_field(flat, "attributes")),
+    )
+    times = pc.struct_field(flat, "time_unix_nano")
+    return {
+        "event_time": nested(lists, _clamped(times)),
+        "event_fields": nested(lists, texts(fields)),
+    }
+
+
+def _links(lists: pa.ListArray) -> dict[str, pa.Array]:
+    flat = lists.flatten()
+    tags = merge(
+        attributes.from_key_values(pc.struct_field(flat, "attributes")),
+        single(_STATE, pc.struct_field(flat, "trace_state")),
+    )
+    return {
+        "link_trace_id": nested(lists, hexadecimal(pc.struct_field(flat, "trace_id"))),
+        "link_span_id": nested(lists, hexadecimal(pc.struct_field(flat, "span_id"))),
+        "link_tags": nested(lists, texts(tags)),
+    }
+
+
+def texts(fields: Attributes) -> pa.MapArray:
+    """map<string, string>[n], the values as `typed_text` has them."""
+    values = typed_text.encode(fields.string, fields.int64, fields.double, fields.boolean, fields.encoded)
+    return pa.MapArray.from_arrays(pa.array(fields.offsets), fields.keys, values)
+
+
+def nested(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
+    """Puts values, one for each flattened item of lists, into lists of the same lengths."""
+    counts = pc.list_value_length(lists).fill_null(0).to_numpy()
+    return pa.ListArray.from_arrays(pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32)), values)
+
+
+def hexadecimal(ids: pa.BinaryArray) -> pa.StringArray:
+    """Bytes of any length as lowercase hex digits."""
+    offsets, data = ids.buffers()[1:]
+    ends = np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, 0)
+    content = np.frombuffer(data, np.uint8)[first:last] if last > first else np.zeros(0, np.uint8)
+    digits = pa.py_buffer(_DIGITS[content])
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer((ends - first) * 2), digits)
+
+
+def known_kind(kinds: pa.Array) -> pa.Array:
+    """INTERNAL where the kind is not said."""
+    return pc.if_else(pc.equal(kinds, 0), pa.scalar(int(SpanKind.INTERNAL), pa.int32()), kinds)
+
+
+def _moments(nanoseconds: pa.Array) -> pa.Array:
+    return _clamped(pc.if_else(pc.equal(nanoseconds, 0), pa.scalar(None, pa.uint64()), nanoseconds))
+
+
+def _clamped(nanoseconds: pa.Array) -> pa.Array:
+    # A fixed64 beyond int64 stays out of every range instead of wrapping into one.
+    return pc.min_element_wise(nanoseconds, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())

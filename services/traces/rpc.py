@@ -1,0 +1,187 @@
+"""The servicer: convert, call ingest or query, convert back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from airis.traces.v1 import traces_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from services.shared.bus.intake import Origin, Receipt
+from services.shared.rpc import pages, times
+from services.shared.rpc.context import Context, remaining, tenant
+from services.shared.rpc.ingest_stream import StreamDialect, serve_stream
+from services.traces import convert
+from services.traces.ingest import SpanIngest
+from services.traces.model import LatencyQuery, TraceOrder, TraceSearch
+from services.traces.query import TraceQuery, read_order
+
+DOMAIN = "traces.airis"
+RAW = frozenset({"IngestSpans", "StreamSpans"})
+
+_DEFAULT_PAGE = 100
+_DEFAULT_TRACES = 20
+_DEFAULT_BOTTLENECKS = 20
+_QUERYABLE = 2
+
+
+class TraceServicer:
+    """Answers `airis.traces.v1.TraceService`.
+
+    Args:
+        ingest: Takes spans.
+        query: Answers questions.
+        clock: Nanoseconds since 1970.
+    """
+
+    def __init__(self, ingest: SpanIngest, query: TraceQuery, clock: Callable[[], int]) -> None:
+        self._ingest = ingest
+        self._query = query
+        self._clock = clock
+
+    async def IngestSpans(self, payload: bytes, context: Context) -> traces_pb2.IngestSpansResponse:
+        spans, fields = convert.decode(convert.UNARY, payload)
+        origin = Origin(
+            tenant(context),
+            convert.UNARY,
+            request_id=fields["request_id"],
+            wait_queryable=fields["wait_for"] == _QUERYABLE,
+        )
+        return convert.ingest_response(await self._ingest.ingest(spans, payload, origin), DOMAIN)
+
+    def StreamSpans(
+        self, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[traces_pb2.StreamSpansResponse]:
+        owner = tenant(context)
+
+        def origin(producer_id: str, sequence: int) -> Origin:
+            return Origin(owner, convert.STREAM, producer_id=producer_id, sequence=sequence)
+
+        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
+            spans, _ = convert.decode(convert.STREAM, payload)
+            return await self._ingest.ingest(spans, payload, origin(producer_id, sequence))
+
+        intake = self._ingest.intake
+        return serve_stream(
+            requests,
+            StreamDialect(
+                DOMAIN,
+                traces_pb2.StreamSpansRequest,
+                traces_pb2.StreamSpansResponse,
+                ingest,
+                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
+                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
+            ),
+        )
+
+    async def export(self, payload: bytes, owner: str = "default") -> trace_service_pb2.ExportTraceServiceResponse:
+        """OTLP, over gRPC and HTTP."""
+        spans, _ = convert.decode(convert.OTLP, payload)
+        return convert.export_response(await self._ingest.ingest(spans, payload, Origin(owner, convert.OTLP)))
+
+    async def GetTrace(self, request: traces_pb2.GetTraceRequest, context: Context) -> traces_pb2.Trace:
+        return convert.trace(await self._query.trace(tenant(context), request.trace_id, remaining(context)))
+
+    async def SearchTraces(
+        self, request: traces_pb2.SearchTracesRequest, context: Context
+    ) -> traces_pb2.SearchTracesResponse:
+        size = request.page_size or _DEFAULT_TRACES
+        start, end, *key = self._cursor(request, int, str) or self._range(request)
+        order = read_order(request.order_by)
+        after = (key[0], key[1]) if key else None
+        search = TraceSearch(tenant(context), request.filter, start, end, order, after, size + 1)
+        found = await self._query.search(search, remaining(context))
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            reached = last.duration_ns if order is TraceOrder.LONGEST else last.start_ns
+            token = pages.encode_page_token(request, [start, end, reached, last.trace_id])
+        return traces_pb2.SearchTracesResponse(
+            traces=[convert.summary(trace) for trace in found[:size]], next_page_token=token
+        )
+
+    async def ListServices(
+        self, request: traces_pb2.ListServicesRequest, context: Context
+    ) -> traces_pb2.ListServicesResponse:
+        size = request.page_size or _DEFAULT_PAGE
+        start, end, after = self._cursor(request, str) or (*self._range(request), "")
+        found = await self._query.services(tenant(context), start, end, after, size + 1, remaining(context))
+        token = ""
+        if len(found) > size:
+            token = pages.encode_page_token(request, [start, end, found[size - 1].service])
+        return traces_pb2.ListServicesResponse(
+            services=[convert.service(item) for item in found[:size]], next_page_token=token
+        )
+
+    async def ListOperations(
+        self, request: traces_pb2.ListOperationsRequest, context: Context
+    ) -> traces_pb2.ListOperationsResponse:
+        size = request.page_size or _DEFAULT_PAGE
+        start, end, name, kind = self._cursor(request, str, int) or (*self._range(request), "", 0)
+        found = await self._query.operations(
+            tenant(context), request.service, start, end, (name, kind), size + 1, remaining(context)
+        )
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            token = pages.encode_page_token(request, [start, end, last.operation, int(last.kind)])
+        return traces_pb2.ListOperationsResponse(
+            operations=[convert.operation(item) for item in found[:size]], next_page_token=token
+        )
+
+    async def GetServiceMap(self, request: traces_pb2.GetServiceMapRequest, context: Context) -> traces_pb2.ServiceMap:
+        start, end = self._range(request)
+        return convert.service_map(await self._query.service_map(tenant(context), start, end, remaining(context)))
+
+    async def GetLatency(
+        self, request: traces_pb2.GetLatencyRequest, context: Context
+    ) -> traces_pb2.GetLatencyResponse:
+        start, end = self._range(request)
+        step = times.duration_ns(request.step)
+        query = LatencyQuery(tenant(context), request.service, request.operation, start, end, step)
+        return convert.latency(await self._query.latency(query, remaining(context)))
+
+    async def GetCriticalPath(
+        self, request: traces_pb2.GetCriticalPathRequest, context: Context
+    ) -> traces_pb2.CriticalPath:
+        found = await self._query.critical_path(tenant(context), request.trace_id, remaining(context))
+        return convert.critical_path(found)
+
+    async def ListBottlenecks(
+        self, request: traces_pb2.ListBottlenecksRequest, context: Context
+    ) -> traces_pb2.ListBottlenecksResponse:
+        size = request.page_size or _DEFAULT_BOTTLENECKS
+        start, end, begin = self._cursor(request, int) or (*self._range(request), 0)
+        found, sampled = await self._query.bottlenecks(tenant(context), request.service, start, end, remaining(context))
+        following = begin + size
+        return traces_pb2.ListBottlenecksResponse(
+            bottlenecks=[convert.bottleneck(item) for item in found[begin:following]],
+            next_page_token=pages.encode_page_token(request, [start, end, following]) if len(found) > following else "",
+            sampled_trace_count=sampled,
+        )
+
+    async def CompareTraces(
+        self, request: traces_pb2.CompareTracesRequest, context: Context
+    ) -> traces_pb2.CompareTracesResponse:
+        found = await self._query.compare(
+            tenant(context), request.base_trace_id, request.other_trace_id, remaining(context)
+        )
+        return convert.comparison(found)
+
+    def _range(self, request: Any) -> tuple[int, int]:
+        return convert.time_range(request, self._clock())
+
+    def _cursor(self, request: Any, *types: type) -> list[Any] | None:
+        """The range that the first page had, and where to go on."""
+        return pages.decode_page_token(request, int, int, *types)
+
+
+class OtlpTraceServicer:
+    """Answers OTLP's `TraceService`."""
+
+    def __init__(self, servicer: TraceServicer) -> None:
+        self._servicer = servicer
+
+    async def Export(self, payload: bytes, context: Context) -> trace_service_pb2.ExportTraceServiceResponse:
+        return await self._servicer.export(payload, tenant(context))

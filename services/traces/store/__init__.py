@@ -1,0 +1,1 @@
+"""The trace store: `port.py` says what it promises, `adapters/` holds one file per technology."""

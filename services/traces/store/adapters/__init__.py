@@ -1,0 +1,1 @@
+"""Trace stores by technology. Only `app.py` names one."""

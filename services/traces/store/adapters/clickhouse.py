@@ -1,0 +1,214 @@
+"""Traces in ClickHouse, in-process or as a server: one SQL, two DSNs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pyarrow as pa
+
+from services.shared.bus.port import Header
+from services.shared.bus.recent_ids import RecentIds
+from services.shared.clickhouse.client import ClickHouse
+from services.shared.clickhouse.ids import StoredIds
+from services.shared.clickhouse.migrations import migrate
+from services.shared.errors import ResourceExhaustedError
+from services.shared.filter import Checked
+from services.traces.config import TracesConfig
+from services.traces.model import (
+    Capabilities,
+    DurationQuantiles,
+    Edge,
+    Latency,
+    LatencyPoint,
+    LatencyQuery,
+    OperationInfo,
+    ServiceInfo,
+    Span,
+    SpanColumns,
+    SpanKind,
+    TraceOrder,
+    TraceSearch,
+    TraceSummary,
+)
+from services.traces.store.adapters import clickhouse_rows, clickhouse_sql
+from services.traces.store.adapters.clickhouse_sql import MINUTE_NS
+
+_IDS_TABLE = "span_ingest_ids"
+
+_FIRST_WINDOW_NS = MINUTE_NS
+_WINDOW_GROWTH = 8
+_MAX_OUTLINE_SPANS = 200_000
+
+
+class ClickHouseTraceStore:
+    """Implements `SpanWriter`, `EdgeWriter` and `TraceReader`.
+
+    Args:
+        clickhouse: An open pool.
+        config: The retention, and how late a caller may be.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, config: TracesConfig) -> None:
+        self._clickhouse = clickhouse
+        self._config = config
+        self._ids = StoredIds(clickhouse, _IDS_TABLE)
+
+    async def open(self) -> None:
+        """Brings the tables up to date and applies the retention."""
+        await migrate(self._clickhouse, "traces", files("services.traces.store") / "sql")
+        raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
+        for table, column, days in (
+            ("spans", "start_time", raw),
+            ("traces", "last", raw),
+            ("span_red_1m", "minute", rollup),
+            ("service_edges_1m", "minute", rollup),
+        ):
+            await self._clickhouse.retain(table, column, days)
+
+    async def load_ids(self, into: RecentIds) -> None:
+        """Reads back the ids of stored requests."""
+        await self._ids.load(into)
+
+    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+        """See `SpanWriter.write`."""
+        await self._clickhouse.insert("spans", pa.concat_tables([c.spans for _, c in batches]), token=token)
+        await self._ids.write([header for header, _ in batches], token)
+
+    async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
+        """See `EdgeWriter.refresh_edges`."""
+        await self._clickhouse.command(
+            *clickhouse_sql.refresh_edges(first_minute, last_minute, self._config.edge_lateness)
+        )
+
+    def capabilities(self) -> Capabilities:
+        """See `TraceReader.capabilities`."""
+        return Capabilities(frozenset(TraceOrder), figures=True, service_map=True)
+
+    async def trace(self, tenant: str, trace_id: str, limit: int, timeout: float) -> list[Span]:
+        """See `TraceReader.trace`."""
+        (bounds,) = await self._clickhouse.rows(*clickhouse_sql.trace_bounds(tenant, trace_id), timeout=timeout)
+        if not bounds["spans"]:
+            return []
+        statement = clickhouse_sql.trace(tenant, trace_id, bounds["started"], bounds["last_start"], limit + 1)
+        rows = [] if bounds["spans"] > limit else await self._clickhouse.rows(*statement, timeout=timeout)
+        if bounds["spans"] > limit or len(rows) > limit:
+            raise ResourceExhaustedError(
+                f"The trace has {max(bounds['spans'], len(rows))} spans; at most {limit} can be read at once. "
+                "Search for parts of it with a filter.",
+                reason="RESULT_TOO_LARGE",
+            )
+        return [clickhouse_rows.whole(row) for row in rows]
+
+    async def outlines(self, tenant: str, traces: Sequence[TraceSummary], timeout: float) -> list[list[Span]]:
+        """See `TraceReader.outlines`."""
+        if not traces:
+            return []
+        first = min(trace.start_ns for trace in traces)
+        last = max(trace.start_ns + trace.duration_ns for trace in traces)
+        table = await self._clickhouse.query(
+            *clickhouse_sql.outlines(tenant, [trace.trace_id for trace in traces], first, last),
+            timeout=timeout,
+            max_rows=_MAX_OUTLINE_SPANS,
+        )
+        found: dict[str, list[Span]] = {trace.trace_id: [] for trace in traces}
+        for row in table.to_pylist():
+            found[row["trace_id"]].append(clickhouse_rows.outline(row))
+        return list(found.values())
+
+    async def search(self, search: TraceSearch, spans: Checked | None, timeout: float) -> list[TraceSummary]:
+        """See `TraceReader.search`."""
+        begin, width = search.start_ns, _FIRST_WINDOW_NS
+        newest_first = search.order is TraceOrder.NEWEST
+        # Where a page goes on, no later trace is wanted: all that are wanted start up to there.
+        latest = search.after[0] if newest_first and search.after is not None else search.end_ns
+        while True:
+            # A trace does not start after its spans: the traces since `begin` are found by the spans since `begin`.
+            if newest_first:
+                begin = max(search.start_ns, latest - width)
+            rows = await self._clickhouse.rows(*clickhouse_sql.search(search, spans, begin), timeout=timeout)
+            if len(rows) >= search.limit or begin == search.start_ns:
+                return [_summary(row) for row in rows]
+            width *= _WINDOW_GROWTH
+
+    async def services(
+        self, tenant: str, start_ns: int, end_ns: int, after: str, limit: int, timeout: float
+    ) -> list[ServiceInfo]:
+        """See `TraceReader.services`."""
+        statement = clickhouse_sql.services(tenant, start_ns, end_ns, after, limit)
+        rows = await self._clickhouse.rows(*statement, timeout=timeout)
+        return [ServiceInfo(row["service"], row["spans"], row["errors"]) for row in rows]
+
+    async def operations(
+        self,
+        tenant: str,
+        service: str,
+        start_ns: int,
+        end_ns: int,
+        after: tuple[str, SpanKind | int],
+        limit: int,
+        timeout: float,
+    ) -> list[OperationInfo]:
+        """See `TraceReader.operations`."""
+        statement = clickhouse_sql.operations(tenant, service, start_ns, end_ns, (after[0], int(after[1])), limit)
+        rows = await self._clickhouse.rows(*statement, timeout=timeout)
+        return [
+            OperationInfo(
+                row["operation"], SpanKind(row["kind"]), row["spans"], row["errors"], _quantiles(row["durations"])
+            )
+            for row in rows
+        ]
+
+    async def edges(self, tenant: str, start_ns: int, end_ns: int, limit: int, timeout: float) -> list[Edge]:
+        """See `TraceReader.edges`."""
+        statement = clickhouse_sql.edges(tenant, start_ns, end_ns, limit + 1)
+        rows = await self._clickhouse.rows(*statement, timeout=timeout)
+        if len(rows) > limit:
+            raise ResourceExhaustedError(
+                f"The service map has more than {limit} edges. Ask for a shorter range.", reason="RESULT_TOO_LARGE"
+            )
+        return [
+            Edge(row["caller"], row["callee"], row["calls"], row["errors"], _quantiles(row["quantiles"]))
+            for row in rows
+        ]
+
+    async def latency(self, query: LatencyQuery, timeout: float) -> Latency:
+        """See `TraceReader.latency`."""
+        rows = await self._clickhouse.rows(*clickhouse_sql.latency(query), timeout=timeout)
+        handling = [row for row in rows if row["handles"]] or rows
+        points = []
+        total = LatencyPoint(query.start_ns, 0.0, 0.0, DurationQuantiles(0, 0, 0))
+        for row in handling:
+            begin = query.start_ns if row["is_total"] else row["step"] * 1_000_000_000
+            end = query.end_ns if row["is_total"] else begin + query.step_ns
+            # A step that the range cuts short lasts only as long as the range is in it.
+            seconds = (min(end, query.end_ns) - max(begin, query.start_ns)) / 1e9
+            errors, spans = row["errors"], row["spans"]
+            point = LatencyPoint(begin, spans / seconds, errors / spans, _quantiles(row["durations"]))
+            if row["is_total"]:
+                total = replace(point, timestamp_ns=query.start_ns)
+            else:
+                points.append(point)
+        return Latency(tuple(points), total, query.step_ns)
+
+
+def _summary(row: dict[str, Any]) -> TraceSummary:
+    service, operation = row["origin"].values()
+    return TraceSummary(
+        trace_id=row["trace_id"],
+        root_service_name=service,
+        root_operation_name=operation,
+        start_ns=row["started"],
+        duration_ns=row["duration"],
+        span_count=row["spans"],
+        error_count=row["errors"],
+        services=tuple(row["names"]),
+    )
+
+
+def _quantiles(nanoseconds: Sequence[float]) -> DurationQuantiles:
+    """Of no finished spans they are not a number; that is shown as no time."""
+    return DurationQuantiles(*(0 if math.isnan(value) else round(value) for value in nanoseconds))

@@ -1,0 +1,73 @@
+"""What runs behind: join what was acknowledged, write it, commit; and find which services call which."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from services.shared.bus.drain import drain
+from services.shared.bus.port import Consumer, Header
+from services.shared.errors import AirisError
+from services.traces.config import TracesConfig
+from services.traces.model import SpanColumns
+from services.traces.stale_minutes import StaleMinutes
+from services.traces.store.port import EdgeWriter, SpanWriter
+
+logger = structlog.get_logger(__name__)
+
+_MINUTE_NS = 60_000_000_000
+_MOST_MINUTES = 16
+# Finding calls leaves at least this many times as long as it took for everything else.
+_REST = 9.0
+
+
+async def run(
+    consumer: Consumer[SpanColumns],
+    writer: SpanWriter,
+    edges: EdgeWriter,
+    config: TracesConfig,
+    clock: Callable[[], int],
+) -> None:
+    """Stores inserts, and keeps the calls between services up to date, until cancelled."""
+    stale = StaleMinutes(config.edge_lateness)
+    # What came before a restart and was not looked at.
+    now = clock() // _MINUTE_NS
+    stale.mark(range(now - config.edge_lateness // 60, now + 1))
+
+    async def write(batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+        await writer.write(batches, token)
+        for _, columns in batches:
+            stale.mark_spans(columns.spans)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(drain(consumer, write))
+        tasks.create_task(keep_edges(edges, stale, config.edge_interval))
+
+
+async def keep_edges(edges: EdgeWriter, stale: StaleMinutes, interval: float) -> None:
+    """Finds the calls of stale minutes, the newest first, until cancelled.
+
+    Args:
+        edges: The store.
+        stale: Which minutes; spans that come meanwhile are marked there.
+        interval: Seconds between two looks, at least.
+    """
+    monotonic = asyncio.get_running_loop().time
+    most = _MOST_MINUTES
+    while True:
+        begin = monotonic()
+        if (minutes := stale.take(most)) is not None:
+            first, last = minutes
+            try:
+                await edges.refresh_edges(first, last)
+                most = min(most * 2, _MOST_MINUTES)
+            except AirisError as error:
+                logger.warning("service_map_delayed", first_minute=first, minutes=last - first + 1, error=error.message)
+                if first < last or error.retry_after is not None:
+                    stale.mark(range(first, last + 1))
+                most = max(1, most // 2)
+        # A long backlog is worked off without a pause for its own sake, but never at the cost of the rest.
+        pause = interval if len(stale) < _MOST_MINUTES else 0.0
+        await asyncio.sleep(max(pause, _REST * (monotonic() - begin)))
