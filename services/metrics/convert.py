@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import numpy as np
-import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
 from airis.metrics.v1 import metrics_pb2
@@ -25,22 +24,15 @@ from services.metrics.model import (
     Series,
 )
 from services.shared.bus.intake import Receipt, summarize
-from services.shared.errors import InvalidArgumentError
 from services.shared.rpc import attributes, times
 from services.shared.rpc.ingest_stream import rejections
+from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
 UNARY = metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name
 STREAM = metrics_pb2.StreamMetricsRequest.DESCRIPTOR.full_name
 OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name
 
 DEFAULT_MAX_SERIES = 1000
-
-_POOL = ptars.HandlerPool([metrics_pb2.DESCRIPTOR, metrics_service_pb2.DESCRIPTOR])
-_HANDLERS = {
-    UNARY: _POOL.get_for_message(metrics_pb2.IngestMetricsRequest.DESCRIPTOR),
-    STREAM: _POOL.get_for_message(metrics_pb2.StreamMetricsRequest.DESCRIPTOR),
-    OTLP: _POOL.get_for_message(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR),
-}
 
 
 def decode(message_type: str, payload: bytes) -> tuple[Points, dict[str, Any]]:
@@ -52,24 +44,7 @@ def decode(message_type: str, payload: bytes) -> tuple[Points, dict[str, Any]]:
     Raises:
         InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
     """
-    try:
-        request = _HANDLERS[message_type].list_to_record_batch([payload])
-    except ValueError as error:
-        raise InvalidArgumentError(
-            f"The request is not a valid {message_type} message.", reason="MALFORMED_REQUEST"
-        ) from error
-    if message_type == OTLP:
-        return otlp.points(request.column("resource_metrics").flatten()), {}
-    if message_type == STREAM:
-        message = request.column("batch").flatten()
-        names = [field.name for field in request.schema.field("batch").type]
-        fields = dict(zip(names, message, strict=True))
-        metrics = fields["metrics"]
-        return _airis_points(metrics.flatten()), {"sequence": fields["sequence"][0].as_py() or 0}
-    return _airis_points(request.column("metrics").flatten()), {
-        "request_id": request.column("request_id")[0].as_py(),
-        "wait_for": request.column("wait_for")[0].as_py(),
-    }
+    return _WIRE.read(message_type, payload)
 
 
 def _airis_points(metrics: pa.StructArray) -> Points:
@@ -118,6 +93,13 @@ def _metadata(entries: pa.Array, count: int) -> pa.Array:
         ],
         pa.string(),
     )
+
+
+_WIRE = IngestWire(
+    Dialect(metrics_pb2.IngestMetricsRequest, "metrics", _airis_points),
+    Dialect(metrics_pb2.StreamMetricsRequest, "metrics", _airis_points),
+    Dialect(metrics_service_pb2.ExportMetricsServiceRequest, "resource_metrics", otlp.points),
+)
 
 
 def ingest_response(receipt: Receipt, domain: str) -> metrics_pb2.IngestMetricsResponse:

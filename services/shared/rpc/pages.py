@@ -50,12 +50,17 @@ def decode_page_token(request: Message, *types: type) -> list[Any] | None:
     except (ValueError, TypeError):
         valid = False
     if not valid:
-        raise InvalidArgumentError(
-            "page_token is not a next_page_token of this method with these parameters. Start without one.",
-            reason="INVALID_PAGE_TOKEN",
-            violations=(FieldViolation("page_token", "was not made for this request", "INVALID_PAGE_TOKEN"),),
-        )
+        raise invalid_page_token()
     return list(cursor)
+
+
+def invalid_page_token() -> InvalidArgumentError:
+    """Says that a token was not made for its request."""
+    return InvalidArgumentError(
+        "page_token is not a next_page_token of this method with these parameters. Start without one.",
+        reason="INVALID_PAGE_TOKEN",
+        violations=(FieldViolation("page_token", "was not made for this request", "INVALID_PAGE_TOKEN"),),
+    )
 
 
 def _digest(request: Message) -> str:

@@ -1,0 +1,233 @@
+"""Wire to columns, and protobuf to model and back. Nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from airis.logs.v1 import logs_pb2
+from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+
+from services.logs import otlp
+from services.logs.model import (
+    PLAIN_COLUMNS,
+    Anomaly,
+    CountQuery,
+    Counts,
+    Cursor,
+    LogEntry,
+    Pattern,
+    Records,
+    SearchQuery,
+    Selection,
+    Span,
+)
+from services.shared.bus.intake import Receipt, summarize
+from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.rpc import attributes, times
+from services.shared.rpc.ingest_stream import rejections
+from services.shared.rpc.ingest_wire import Dialect, IngestWire
+
+UNARY = logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name
+STREAM = logs_pb2.StreamLogsRequest.DESCRIPTOR.full_name
+OTLP = logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name
+
+_NEWEST_FIRST = {"": True, "timestamp desc": True, "timestamp asc": False, "timestamp": False}
+# gRPC clients take messages of 4 MiB unless told otherwise.
+_MAX_RESPONSE_BYTES = 3 * 1024 * 1024
+
+
+def decode(message_type: str, payload: bytes) -> tuple[Records, dict[str, Any]]:
+    """Turns an ingest request's bytes into entries.
+
+    Returns:
+        The entries, and the request's other fields by name.
+
+    Raises:
+        InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
+    """
+    return _WIRE.read(message_type, payload)
+
+
+def _airis_records(entries: pa.StructArray) -> Records:
+    metadata = attributes.from_value_map(_distinct(pc.struct_field(entries, "metadata")))
+    return Records(
+        pa.table(
+            {
+                "index": pa.array(np.arange(len(entries), dtype=np.int32)),
+                "time": pc.struct_field(entries, "timestamp").cast(pa.int64()),
+                "level": pc.struct_field(entries, "level"),
+                **{name: pc.struct_field(entries, name) for name in PLAIN_COLUMNS},
+                "labels": _distinct(pc.struct_field(entries, "labels")),
+                "metadata_count": pa.array(metadata.counts),
+                **metadata.maps("metadata"),
+            }
+        ),
+        "entries",
+    )
+
+
+def _distinct(maps: pa.MapArray) -> pa.MapArray:
+    """Each key once in each map: of one that is there twice on the wire the last counts, as in any protobuf map."""
+    keys = maps.keys.dictionary_encode()
+    owner = np.repeat(np.arange(len(maps)), np.diff(maps.offsets.to_numpy()))
+    identity = owner * max(len(keys.dictionary), 1) + keys.indices.to_numpy()
+    _, last = np.unique(identity[::-1], return_index=True)
+    if len(last) == len(identity):
+        return maps
+    kept = np.sort(len(identity) - 1 - last)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(owner[kept], minlength=len(maps))))).astype(np.int32)
+    chosen = pa.array(kept)
+    return pa.MapArray.from_arrays(pa.array(offsets), maps.keys.take(chosen), maps.items.take(chosen))
+
+
+_WIRE = IngestWire(
+    Dialect(logs_pb2.IngestLogsRequest, "entries", _airis_records),
+    Dialect(logs_pb2.StreamLogsRequest, "entries", _airis_records),
+    Dialect(logs_service_pb2.ExportLogsServiceRequest, "resource_logs", otlp.records),
+)
+
+
+def ingest_response(receipt: Receipt, domain: str) -> logs_pb2.IngestLogsResponse:
+    """The answer of our own dialect."""
+    return logs_pb2.IngestLogsResponse(
+        accepted_count=receipt.accepted_count,
+        rejections=rejections(receipt, domain),
+        position=receipt.position,
+    )
+
+
+def export_response(receipt: Receipt) -> logs_service_pb2.ExportLogsServiceResponse:
+    """The answer of OTLP: partial success when records were refused."""
+    response = logs_service_pb2.ExportLogsServiceResponse()
+    if receipt.rejected:
+        response.partial_success.rejected_log_records = len(receipt.rejected)
+        response.partial_success.error_message = summarize(receipt.rejected.values())
+    return response
+
+
+def selection(request: Any, tenant: str, now_ns: int) -> Selection:
+    """Reads `filter`, `start_time` and `end_time`. Raises `InvalidArgumentError` for an empty range."""
+    start, end = times.time_range(
+        request.start_time if request.HasField("start_time") else None,
+        request.end_time if request.HasField("end_time") else None,
+        now_ns,
+    )
+    return Selection(tenant, request.filter, start, end)
+
+
+def search_query(
+    request: logs_pb2.SearchLogsRequest, chosen: Selection, limit: int, after: Cursor | None
+) -> SearchQuery:
+    """Reads a search. Raises `InvalidArgumentError` for an unknown order."""
+    order = " ".join(request.order_by.split()).lower()
+    if order not in _NEWEST_FIRST:
+        description = 'must be "timestamp desc" or "timestamp asc"'
+        raise InvalidArgumentError(f"order_by {description}.", violations=(FieldViolation("order_by", description),))
+    return SearchQuery(chosen, _NEWEST_FIRST[order], limit, after)
+
+
+def count_query(request: logs_pb2.CountLogsRequest, tenant: str, now_ns: int) -> CountQuery:
+    """Reads a count."""
+    return CountQuery(
+        selection(request, tenant, now_ns), times.duration_ns(request.step), tuple(dict.fromkeys(request.group_by))
+    )
+
+
+def log_entry(entry: LogEntry) -> logs_pb2.LogEntry:
+    """A stored entry."""
+    message = logs_pb2.LogEntry(
+        id=f"{entry.ingest_position:016x}",
+        timestamp=times.to_timestamp(entry.timestamp),
+        level=entry.level.name,
+        labels=entry.labels,
+        **{name: getattr(entry, name) for name in PLAIN_COLUMNS},
+    )
+    for key, value in entry.metadata.items():
+        target = message.metadata[key]
+        if isinstance(value, bool):
+            target.bool_value = value
+        elif isinstance(value, str):
+            target.string_value = value
+        elif isinstance(value, float) and not math.isfinite(value):
+            # JSON has no such numbers: they leave as protobuf's JSON words them.
+            target.string_value = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        else:
+            plain = attributes.plain_integer(value) if isinstance(value, int) else value
+            if isinstance(plain, str):
+                target.string_value = plain
+            else:
+                target.number_value = plain
+    for key, encoded in entry.metadata_encoded.items():
+        plain_json: Any = attributes.plain_value(encoded)
+        json_format.ParseDict(plain_json, message.metadata[key])
+    return message
+
+
+def fitting(entries: Sequence[LogEntry]) -> Iterator[list[logs_pb2.LogEntry]]:
+    """Entries in as many lists as keep each response small enough for any client; a larger entry stands alone."""
+    chunk: list[logs_pb2.LogEntry] = []
+    size = 0
+    for entry in entries:
+        message = log_entry(entry)
+        if chunk and size + message.ByteSize() > _MAX_RESPONSE_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += message.ByteSize()
+    if chunk:
+        yield chunk
+
+
+def highlights(spans: Sequence[Span]) -> logs_pb2.Highlights:
+    """What the filter's words matched in one message."""
+    return logs_pb2.Highlights(
+        highlights=[logs_pb2.Highlight(field="message", start=start, end=end) for start, end in spans]
+    )
+
+
+def count_response(counts: Counts) -> logs_pb2.CountLogsResponse:
+    """The answer to a count."""
+    return logs_pb2.CountLogsResponse(
+        groups=[
+            logs_pb2.CountLogsResponse.Group(
+                fields=group.fields,
+                count=group.count,
+                buckets=[
+                    logs_pb2.CountLogsResponse.Bucket(timestamp=times.to_timestamp(at), count=count)
+                    for at, count in group.buckets
+                ],
+            )
+            for group in counts.groups
+        ],
+        total_count=counts.total,
+        step=times.to_duration(counts.step),
+    )
+
+
+def log_pattern(pattern: Pattern) -> logs_pb2.LogPattern:
+    """A template."""
+    return logs_pb2.LogPattern(
+        template=pattern.template,
+        count=pattern.count,
+        example=pattern.example,
+        max_level=pattern.max_level.name,
+        services=pattern.services,
+    )
+
+
+def log_anomaly(anomaly: Anomaly) -> logs_pb2.LogAnomaly:
+    """An unusual step."""
+    return logs_pb2.LogAnomaly(
+        timestamp=times.to_timestamp(anomaly.timestamp),
+        service=anomaly.service,
+        level=anomaly.level.name,
+        count=anomaly.count,
+        expected_count=anomaly.expected_count,
+        score=anomaly.score,
+    )

@@ -1,0 +1,182 @@
+"""What goes out: check what is asked against what the store can do, and ask it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from services.logs import anomalies, patterns
+from services.logs.model import (
+    Anomaly,
+    CountQuery,
+    Counts,
+    Level,
+    LogEntry,
+    Pattern,
+    SearchQuery,
+    SearchResult,
+    Selection,
+)
+from services.logs.store.port import LogReader
+from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError, UnimplementedError
+from services.shared.filter import (
+    Checked,
+    Field,
+    Kind,
+    Schema,
+    TypedColumns,
+    find_highlights,
+    highlight_terms,
+    parse,
+    read_filter,
+)
+
+_FIELDS = (
+    Field("timestamp", Kind.TIMESTAMP),
+    Field("level", Kind.ENUM, enum=tuple((level.name, level.value) for level in Level)),
+    Field("message", Kind.STRING, text_index=True),
+    Field("service", Kind.STRING),
+    Field("trace_id", Kind.ID),
+    Field("span_id", Kind.ID),
+    Field("stack_trace", Kind.STRING),
+    Field("user_id", Kind.STRING),
+    Field("request_id", Kind.STRING),
+    Field("duration_ms", Kind.NUMBER),
+    Field("duration", Kind.DURATION, column="duration_ms", unit_nanoseconds=1_000_000),
+    Field("status_code", Kind.INTEGER),
+    Field("url", Kind.STRING),
+    Field("method", Kind.STRING),
+    Field("labels", Kind.LABEL_MAP),
+    Field("metadata", Kind.TYPED_MAP, columns=TypedColumns.of("metadata", rest="metadata_encoded")),
+)
+SCHEMA = Schema.of(_FIELDS, full_text=["message"], aliases={"severity": "level"})
+_WITHOUT_FULL_TEXT = Schema.of(_FIELDS, aliases={"severity": "level"})
+
+_SECOND_NS = 1_000_000_000
+_MAX_HIGHLIGHTS = 100
+_MAX_STEPS = 11_000
+_WANTED_STEPS = 60
+_STEPS = (
+    *(milliseconds * 1_000_000 for milliseconds in (1, 10, 100, 500)),
+    *(
+        seconds * _SECOND_NS
+        for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
+    ),
+)
+_SAMPLED_ENTRIES = 10_000
+
+
+def choose_step(start: int, end: int) -> int:
+    """A round step that gives about 60 buckets for a range; all in nanoseconds."""
+    wanted = (end - start) / _WANTED_STEPS
+    # The next round step may be several times as long; one a third shorter than wanted is closer.
+    day = _STEPS[-1]
+    return next((step for step in _STEPS if step >= wanted * 2 / 3), -(-int(wanted) // day) * day)
+
+
+class LogQuery:
+    """Answers questions.
+
+    Args:
+        reader: The store.
+    """
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+        # Templates are found in Python: one at a time, so that queries cannot take all of the processor.
+        self._mining = asyncio.Semaphore(1)
+
+    async def search(self, query: SearchQuery, timeout: float) -> SearchResult:
+        """Finds entries.
+
+        Args:
+            query: The question.
+            timeout: Seconds.
+
+        Raises:
+            InvalidArgumentError: The filter is wrong.
+        """
+        terms = highlight_terms(parse(query.selection.filter))
+        entries = await self._reader.search(query, self.condition(query.selection.filter), timeout)
+        found = [find_highlights(entry.message, terms)[:_MAX_HIGHLIGHTS] if terms else [] for entry in entries]
+        return SearchResult(entries, found)
+
+    async def count(self, query: CountQuery, timeout: float) -> Counts:
+        """Counts entries over time.
+
+        Args:
+            query: The question; with step 0 about 60 buckets are made.
+            timeout: Seconds.
+
+        Raises:
+            InvalidArgumentError: The filter, the step or a field of `group_by` is wrong.
+            ResourceExhaustedError: The answer is too large.
+        """
+        for at, field in enumerate(query.group_by):
+            if field not in ("level", "service") and not field.startswith("labels."):
+                raise _wrong(f"group_by[{at}]", "must be level, service or labels.<key>")
+            if field == "labels.":
+                raise _wrong(f"group_by[{at}]", "must have a key after `labels.`")
+        selection = query.selection
+        query = replace(query, step=query.step or choose_step(selection.start, selection.end))
+        _check_steps(query)
+        return await self._reader.count(query, self.condition(selection.filter), timeout)
+
+    async def patterns(self, selection: Selection, timeout: float) -> tuple[list[Pattern], int]:
+        """The templates of the newest entries, the most frequent first, and how many entries were looked at.
+
+        Raises:
+            InvalidArgumentError: The filter is wrong.
+            DeadlineExceededError: It took longer than `timeout` seconds.
+        """
+        condition = self.condition(selection.filter)
+        try:
+            async with asyncio.timeout(timeout), self._mining:
+                samples = await self._reader.sample(selection, condition, _SAMPLED_ENTRIES, timeout)
+                return await asyncio.to_thread(patterns.mine, samples), len(samples)
+        except TimeoutError as error:
+            raise DeadlineExceededError("The patterns took longer than the deadline. Ask for fewer entries.") from error
+
+    async def anomalies(self, selection: Selection, step: int, timeout: float) -> list[Anomaly]:
+        """Steps with unusual counts, the strongest first. Steps that the range cuts are left out.
+
+        Args:
+            selection: The entries and the range.
+            step: Nanoseconds.
+            timeout: Seconds.
+
+        Raises:
+            InvalidArgumentError: The filter or the step is wrong.
+        """
+        start, end = -(-selection.start // step) * step, selection.end // step * step
+        if start >= end:
+            return []
+        query = CountQuery(replace(selection, start=start, end=end), step, ("service", "level"))
+        _check_steps(query)
+        counts = await self._reader.count(query, self.condition(selection.filter), timeout)
+        return anomalies.find(counts, start, end)
+
+    async def tail(
+        self, tenant: str, condition: Checked | None, after: int, through: int, limit: int, timeout: float
+    ) -> list[LogEntry]:
+        """Entries in the order of ingest, behind `after` and up to `through`.
+
+        Raises:
+            UnimplementedError: The store does not know the order of ingest.
+        """
+        if not self._reader.capabilities().tail:
+            raise UnimplementedError("The configured store cannot follow entries in the order of ingest.")
+        return await self._reader.tail(tenant, condition, after, through, limit, timeout)
+
+    def condition(self, text: str) -> Checked | None:
+        """Reads a filter. Raises `InvalidArgumentError` if it is wrong."""
+        return read_filter(text, SCHEMA if self._reader.capabilities().full_text else _WITHOUT_FULL_TEXT)
+
+
+def _check_steps(query: CountQuery) -> None:
+    if (query.selection.end - query.selection.start) // query.step > _MAX_STEPS:
+        raise _wrong("step", f"gives more than {_MAX_STEPS} buckets; choose a longer one")
+
+
+def _wrong(field: str, description: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{field} {description}.", violations=(FieldViolation(field, description),))

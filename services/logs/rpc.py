@@ -1,0 +1,203 @@
+"""The servicer: convert, call ingest or query, convert back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+
+from airis.logs.v1 import logs_pb2
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+
+from services.logs import convert
+from services.logs.ingest import LogIngest
+from services.logs.model import Cursor, Selection
+from services.logs.query import LogQuery
+from services.logs.tail import LogTail
+from services.shared.bus.intake import Origin, Receipt
+from services.shared.errors import FieldViolation, InvalidArgumentError, UnimplementedError
+from services.shared.rpc import pages, times
+from services.shared.rpc.context import Context, remaining, tenant
+from services.shared.rpc.ingest_stream import StreamDialect, serve_stream
+from services.shared.rpc.watching import Limits
+
+DOMAIN = "logs.airis"
+RAW = frozenset({"IngestLogs", "StreamLogs"})
+
+_DEFAULT_PAGE = 50
+_QUERYABLE = 2
+_SECOND_NS = 1_000_000_000
+_LEAST_ANOMALY_STEP = 10 * _SECOND_NS
+_ANOMALY_STEP = 60 * _SECOND_NS
+
+
+class LogServicer:
+    """Answers `airis.logs.v1.LogService`.
+
+    Args:
+        ingest: Takes entries.
+        query: Answers questions.
+        tail: Follows entries.
+        clock: Nanoseconds since 1970.
+    """
+
+    def __init__(self, ingest: LogIngest, query: LogQuery, tail: LogTail, clock: Callable[[], int]) -> None:
+        self._ingest = ingest
+        self._query = query
+        self._tail = tail
+        self._clock = clock
+
+    async def IngestLogs(self, payload: bytes, context: Context) -> logs_pb2.IngestLogsResponse:
+        records, fields = convert.decode(convert.UNARY, payload)
+        origin = Origin(
+            tenant(context),
+            convert.UNARY,
+            request_id=fields["request_id"],
+            wait_queryable=fields["wait_for"] == _QUERYABLE,
+        )
+        return convert.ingest_response(await self._ingest.ingest(records, payload, origin), DOMAIN)
+
+    def StreamLogs(
+        self, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[logs_pb2.StreamLogsResponse]:
+        owner = tenant(context)
+
+        def origin(producer_id: str, sequence: int) -> Origin:
+            return Origin(owner, convert.STREAM, producer_id=producer_id, sequence=sequence)
+
+        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
+            records, _ = convert.decode(convert.STREAM, payload)
+            return await self._ingest.ingest(records, payload, origin(producer_id, sequence))
+
+        intake = self._ingest.intake
+        return serve_stream(
+            requests,
+            StreamDialect(
+                DOMAIN,
+                logs_pb2.StreamLogsRequest,
+                logs_pb2.StreamLogsResponse,
+                ingest,
+                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
+                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
+            ),
+        )
+
+    async def export(self, payload: bytes, owner: str = "default") -> logs_service_pb2.ExportLogsServiceResponse:
+        """OTLP, over gRPC and HTTP."""
+        records, _ = convert.decode(convert.OTLP, payload)
+        return convert.export_response(await self._ingest.ingest(records, payload, Origin(owner, convert.OTLP)))
+
+    async def SearchLogs(self, request: logs_pb2.SearchLogsRequest, context: Context) -> logs_pb2.SearchLogsResponse:
+        size = request.page_size or _DEFAULT_PAGE
+        chosen, further = self._page(request, context, int, int)
+        after = Cursor(*further) if further else None
+        query = convert.search_query(request, chosen, size + 1, after)
+        found = await self._query.search(query, remaining(context))
+        entries = next(convert.fitting(found.entries[:size]), [])
+        token = ""
+        if len(entries) < len(found.entries):
+            last = found.entries[len(entries) - 1]
+            cursor = [chosen.start, chosen.end, last.timestamp, last.ingest_position]
+            token = pages.encode_page_token(request, cursor)
+        return logs_pb2.SearchLogsResponse(
+            entries=entries,
+            next_page_token=token,
+            highlights=[convert.highlights(spans) for spans in found.highlights[: len(entries)]],
+        )
+
+    async def TailLogs(
+        self, request: logs_pb2.TailLogsRequest, context: Context
+    ) -> AsyncIterator[logs_pb2.TailLogsResponse]:
+        limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
+        now = self._clock()
+        recent = Selection(tenant(context), request.filter, now - times.HOUR_NS, now + 1)
+        followed = self._tail.follow(recent, request.backlog, limits.seconds)
+        # Tells the caller that nothing which is stored from now on is missed.
+        await context.send_initial_metadata(())
+        left = limits.count
+        async for entries in followed:
+            for chunk in convert.fitting(entries[:left]):
+                yield logs_pb2.TailLogsResponse(entries=chunk)
+            if left is not None:
+                left -= len(entries)
+                if left <= 0:
+                    return
+
+    async def CountLogs(self, request: logs_pb2.CountLogsRequest, context: Context) -> logs_pb2.CountLogsResponse:
+        query = convert.count_query(request, tenant(context), self._clock())
+        return convert.count_response(await self._query.count(query, remaining(context)))
+
+    async def ListLogPatterns(
+        self, request: logs_pb2.ListLogPatternsRequest, context: Context
+    ) -> logs_pb2.ListLogPatternsResponse:
+        chosen, first, end = self._slice(request, context)
+        found, sampled = await self._query.patterns(chosen, remaining(context))
+        return logs_pb2.ListLogPatternsResponse(
+            patterns=[convert.log_pattern(pattern) for pattern in found[first:end]],
+            next_page_token=_next_slice(request, chosen, end) if end < len(found) else "",
+            sampled_count=sampled,
+        )
+
+    async def ListLogAnomalies(
+        self, request: logs_pb2.ListLogAnomaliesRequest, context: Context
+    ) -> logs_pb2.ListLogAnomaliesResponse:
+        step = times.duration_ns(request.step) or _ANOMALY_STEP
+        if step < _LEAST_ANOMALY_STEP:
+            raise InvalidArgumentError(
+                "step must be at least 10 s.", violations=(FieldViolation("step", "must be at least 10 s"),)
+            )
+        chosen, first, end = self._slice(request, context)
+        found = await self._query.anomalies(chosen, step, remaining(context))
+        return logs_pb2.ListLogAnomaliesResponse(
+            anomalies=[convert.log_anomaly(anomaly) for anomaly in found[first:end]],
+            next_page_token=_next_slice(request, chosen, end) if end < len(found) else "",
+        )
+
+    async def CreateLogPipeline(self, request: logs_pb2.CreateLogPipelineRequest, context: Context) -> NoReturn:
+        _refuse_pipelines()
+
+    async def GetLogPipeline(self, request: logs_pb2.GetLogPipelineRequest, context: Context) -> NoReturn:
+        _refuse_pipelines()
+
+    async def ListLogPipelines(self, request: logs_pb2.ListLogPipelinesRequest, context: Context) -> NoReturn:
+        _refuse_pipelines()
+
+    async def UpdateLogPipeline(self, request: logs_pb2.UpdateLogPipelineRequest, context: Context) -> NoReturn:
+        _refuse_pipelines()
+
+    async def DeleteLogPipeline(self, request: logs_pb2.DeleteLogPipelineRequest, context: Context) -> NoReturn:
+        _refuse_pipelines()
+
+    def _page(self, request: Any, context: Context, *types: type) -> tuple[Selection, list[int]]:
+        """The entries that a request is about, and where to go on. The first page fixes the range for all."""
+        cursor = pages.decode_page_token(request, int, int, *types)
+        if cursor is None:
+            return convert.selection(request, tenant(context), self._clock()), []
+        start, end, *further = cursor
+        if not 0 <= start < end < 2**63 or any(not 0 <= value < 2**63 for value in further):
+            raise pages.invalid_page_token()
+        return Selection(tenant(context), request.filter, start, end), further
+
+    def _slice(self, request: Any, context: Context) -> tuple[Selection, int, int]:
+        chosen, further = self._page(request, context, int)
+        first = further[0] if further else 0
+        return chosen, first, first + (request.page_size or _DEFAULT_PAGE)
+
+
+def _next_slice(request: Any, chosen: Selection, end: int) -> str:
+    return pages.encode_page_token(request, [chosen.start, chosen.end, end])
+
+
+def _refuse_pipelines() -> NoReturn:
+    raise UnimplementedError(
+        "Parsing pipelines are not part of this version. Send entries with their fields in `labels` and `metadata`."
+    )
+
+
+class OtlpLogsServicer:
+    """Answers OTLP's `LogsService`."""
+
+    def __init__(self, servicer: LogServicer) -> None:
+        self._servicer = servicer
+
+    async def Export(self, payload: bytes, context: Context) -> logs_service_pb2.ExportLogsServiceResponse:
+        return await self._servicer.export(payload, tenant(context))

@@ -1,0 +1,1 @@
+"""What a log store promises, and the stores that keep it."""

@@ -1,0 +1,1 @@
+"""Log stores by technology. Only `app.py` names one."""

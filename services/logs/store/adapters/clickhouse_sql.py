@@ -1,0 +1,108 @@
+"""The SQL of log queries: text from here, every value of the user as a parameter."""
+
+from __future__ import annotations
+
+from services.logs.model import METADATA_COLUMNS, PLAIN_COLUMNS, CountQuery, SearchQuery, Selection
+from services.shared.filter import Checked
+from services.shared.filter.clickhouse import compile_clickhouse
+
+Statement = tuple[str, dict[str, object]]
+
+MAX_GROUPS = 1000
+SAMPLE_CHARACTERS = 1000
+
+_ENTRY = ", ".join(
+    (
+        "ingest_position",
+        "toUnixTimestamp64Nano(timestamp) AS time",
+        "level",
+        *PLAIN_COLUMNS,
+        "labels",
+        *METADATA_COLUMNS,
+    )
+)
+
+
+def search(query: SearchQuery, condition: Checked | None) -> Statement:
+    """Rows of an entry, in the order of the query."""
+    selection, after = query.selection, query.after
+    start, end = selection.start, selection.end
+    direction, order = ("<", "DESC") if query.newest_first else (">", "ASC")
+    more = ""
+    if after is not None:
+        # The range is narrowed too: unlike the comparison below, it lets the key skip what earlier pages gave.
+        start, end = (start, after.timestamp + 1) if query.newest_first else (after.timestamp, end)
+        moment = "fromUnixTimestamp64Nano({after_time:Int64}, 'UTC')"
+        more += f"\n  AND (timestamp {direction} {moment} OR ingest_position {direction} {{after:UInt64}})"
+    if query.through is not None:
+        more += "\n  AND ingest_position <= {through:UInt64}"
+    where, parameters = _where(Selection(selection.tenant, selection.filter, start, end), condition)
+    parameters["limit"] = query.limit
+    if after is not None:
+        parameters |= {"after_time": after.timestamp, "after": after.ingest_position}
+    if query.through is not None:
+        parameters["through"] = query.through
+    return (
+        f"SELECT {_ENTRY}\nFROM airis.logs\n{where}{more}\n"
+        f"ORDER BY timestamp {order}, ingest_position {order}\nLIMIT {{limit:UInt32}}",
+        parameters,
+    )
+
+
+def tail(tenant: str, condition: Checked | None, after: int, through: int, limit: int) -> Statement:
+    """Rows of an entry, in the order of ingest."""
+    compiled = compile_clickhouse(condition, prefix="f")
+    return (
+        f"SELECT {_ENTRY}\nFROM airis.logs\n"
+        "WHERE tenant = {tenant:String} AND ingest_position > {after:UInt64} AND ingest_position <= {through:UInt64}\n"
+        f"  AND {compiled.sql}\nORDER BY ingest_position\nLIMIT {{limit:UInt32}}",
+        {"tenant": tenant, "after": after, "through": through, "limit": limit, **compiled.parameters},
+    )
+
+
+def count(query: CountQuery, condition: Checked | None) -> Statement:
+    """Rows of g (the group's values), n (its count), buckets (start and count of each) and total (over all groups)."""
+    where, parameters = _where(query.selection, condition)
+    values: list[str] = []
+    for at, field in enumerate(query.group_by):
+        if field.startswith("labels."):
+            parameters[f"group{at}"] = field.removeprefix("labels.")
+            values.append(f"labels[{{group{at}:String}}]")
+        else:
+            values.append("toString(service)" if field == "service" else "toString(level)")
+    group = f"[{', '.join(values)}]" if values else "[]::Array(String)"
+    parameters |= {"step": query.step, "groups": MAX_GROUPS}
+    return (
+        f"""SELECT g, sum(c) AS n, arraySort(groupArray((t, c))) AS buckets, sum(n) OVER () AS total
+FROM (
+  SELECT {group} AS g,
+         intDiv(toUnixTimestamp64Nano(timestamp), {{step:Int64}}) * {{step:Int64}} AS t, count() AS c
+  FROM airis.logs
+  {where}
+  GROUP BY g, t
+)
+GROUP BY g
+ORDER BY n DESC, g
+LIMIT {{groups:UInt32}}""",
+        parameters,
+    )
+
+
+def sample(selection: Selection, condition: Checked | None, limit: int) -> Statement:
+    """Rows of text, level and writer, the newest first."""
+    where, parameters = _where(selection, condition)
+    return (
+        "SELECT substringUTF8(message, 1, {characters:UInt32}) AS text, level, toString(service) AS writer\n"
+        f"FROM airis.logs\n{where}\n"
+        "ORDER BY timestamp DESC, ingest_position DESC\nLIMIT {limit:UInt32}",
+        parameters | {"limit": limit, "characters": SAMPLE_CHARACTERS},
+    )
+
+
+def _where(selection: Selection, condition: Checked | None) -> Statement:
+    compiled = compile_clickhouse(condition, prefix="f")
+    return (
+        "WHERE tenant = {tenant:String} AND timestamp >= fromUnixTimestamp64Nano({start:Int64}, 'UTC') "
+        f"AND timestamp < fromUnixTimestamp64Nano({{end:Int64}}, 'UTC')\n  AND {compiled.sql}",
+        {"tenant": selection.tenant, "start": selection.start, "end": selection.end, **compiled.parameters},
+    )

@@ -1,0 +1,53 @@
+"""What a log store promises. `worker.py` writes, `query.py` and `tail.py` read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.logs.model import Capabilities, CountQuery, Counts, LogColumns, LogEntry, Sample, SearchQuery, Selection
+from services.shared.bus.port import Header, Position
+from services.shared.filter import Checked
+
+
+class LogWriter(Protocol):
+    """Stores accepted entries."""
+
+    async def write(self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str) -> None:
+        """Stores batches as one insert. The same token with the same batches stores nothing again, also after
+        a crash in the middle.
+
+        Raises:
+            AirisError: Nothing, or only a part, was stored; repeat with the same token.
+        """
+        ...
+
+
+class LogReader(Protocol):
+    """Answers questions. Each takes the seconds it may use and raises `DeadlineExceededError` beyond them."""
+
+    def capabilities(self) -> Capabilities:
+        """What the store can do."""
+        ...
+
+    async def search(self, query: SearchQuery, condition: Checked | None, timeout: float) -> list[LogEntry]:
+        """Entries in a total order: by timestamp, then by `ingest_position`, both ascending or both descending."""
+        ...
+
+    async def tail(
+        self, tenant: str, condition: Checked | None, after: int, through: int, limit: int, timeout: float
+    ) -> list[LogEntry]:
+        """Entries in the order of ingest, behind `after` and up to `through`."""
+        ...
+
+    async def count(self, query: CountQuery, condition: Checked | None, timeout: float) -> Counts:
+        """Counts by bucket and group: the 1,000 largest groups, equal ones by their fields. `query.step` is not 0.
+
+        Raises:
+            ResourceExhaustedError: The groups have too many buckets.
+        """
+        ...
+
+    async def sample(self, selection: Selection, condition: Checked | None, limit: int, timeout: float) -> list[Sample]:
+        """The newest entries, the newest first; messages cut to 1,000 characters."""
+        ...

@@ -1,0 +1,13 @@
+"""What runs behind: join what was acknowledged, write it, commit."""
+
+from __future__ import annotations
+
+from services.logs.model import LogColumns
+from services.logs.store.port import LogWriter
+from services.shared.bus.drain import drain_placed
+from services.shared.bus.port import Consumer
+
+
+async def run(consumer: Consumer[LogColumns], writer: LogWriter) -> None:
+    """Stores inserts until cancelled."""
+    await drain_placed(consumer, writer.write)
