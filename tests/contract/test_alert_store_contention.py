@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from fakes.alert_world import open_world, simple_rule
+from fakes.alert_world import World, open_world, simple_rule
 
 from services.alerts.model import AlertState, Condition, EventKind, Source, WebhookTarget
+from services.alerts.state import by_hand
+from services.alerts.store.adapters.postgres_events import append
 from services.shared.errors import FailedPreconditionError, NotFoundError
 
 
@@ -78,3 +80,36 @@ async def test_the_record_stays_whole_under_contention(postgres_dsn: str) -> Non
         async with world.database.transaction() as connection:
             remembered = await connection.fetch("SELECT alert_id FROM alert_groups WHERE alert_id <> ''")
         assert {row["alert_id"] for row in remembered} == active
+
+
+async def test_an_event_never_becomes_visible_after_one_with_a_greater_number(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn) as world:
+        world.signals.set("cpu", a=95, b=95)
+        await world.add_rule(group_by=("host",))
+        await world.evaluate()
+        first, second = await world.alerts.list("", 2)
+        before = await world.alerts.newest_event_number()
+
+        async def acknowledge_other() -> None:
+            await world.alert_queries.acknowledge(second.id, "lee", "")
+
+        async with world.database.transaction() as connection:
+            event = by_hand(first, EventKind.NOTIFIED, world.clock(), "channels/x", "")
+            await append(connection, world.database.tenant, [event])
+            other = asyncio.create_task(acknowledge_other())
+            # It is either waiting for this transaction, or done: then it has overtaken.
+            while not other.done() and not await waits_for_a_lock(world):
+                pass
+            assert not other.done()
+            assert await world.alerts.events("", before, 10) == []
+        await other
+        kinds = [event.kind for event in await world.alerts.events("", before, 10)]
+        assert kinds == [EventKind.NOTIFIED, EventKind.ACKNOWLEDGED]
+
+
+async def waits_for_a_lock(world: World) -> bool:
+    async with world.database.transaction() as connection:
+        count = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+    return bool(count)
