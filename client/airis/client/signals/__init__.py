@@ -1,0 +1,1 @@
+"""The helpers of each service: one module a signal."""
