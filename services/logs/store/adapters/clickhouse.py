@@ -54,7 +54,8 @@ class ClickHouseLogStore:
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "logs", files("services.logs.store") / "sql")
-        await self._clickhouse.retain("logs", "timestamp", self._config.raw_retention_days)
+        for table in ("logs", "logs_1m"):
+            await self._clickhouse.retain(table, "timestamp", self._config.raw_retention_days)
 
     async def load_ids(self, into: RecentIds) -> None:
         """Reads back the ids of stored requests."""

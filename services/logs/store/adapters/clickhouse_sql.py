@@ -5,11 +5,15 @@ from __future__ import annotations
 from services.logs.model import METADATA_COLUMNS, PLAIN_COLUMNS, CountQuery, SearchQuery, Selection
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
+from services.shared.filter.tree import AllOf, AnyOf, Negation, TermMatch
 
 Statement = tuple[str, dict[str, object]]
 
 MAX_GROUPS = 1000
 SAMPLE_CHARACTERS = 1000
+
+_MINUTE_NS = 60_000_000_000
+_ROLLUP_FIELDS = {"level", "service"}
 
 _ENTRY = ", ".join(
     (
@@ -61,31 +65,80 @@ def tail(tenant: str, condition: Checked | None, after: int, through: int, limit
 
 
 def count(query: CountQuery, condition: Checked | None) -> Statement:
-    """Rows of g (the group's values), n (its count), buckets (start and count of each) and total (over all groups)."""
-    where, parameters = _where(query.selection, condition)
-    values: list[str] = []
+    """Rows of g (the group's values), n (its count), buckets (start and count of each) and total (over all groups).
+
+    Whole minutes come from the rollup where it knows all that is asked for, the rest from the entries.
+    """
+    compiled = compile_clickhouse(condition, prefix="f")
+    parameters: dict[str, object] = {
+        "tenant": query.selection.tenant,
+        "step": query.step,
+        "groups": MAX_GROUPS,
+        **compiled.parameters,
+    }
+    keys: list[str] = []
     for at, field in enumerate(query.group_by):
         if field.startswith("labels."):
             parameters[f"group{at}"] = field.removeprefix("labels.")
-            values.append(f"labels[{{group{at}:String}}]")
-        else:
-            values.append("toString(service)" if field == "service" else "toString(level)")
-    group = f"[{', '.join(values)}]" if values else "[]::Array(String)"
-    parameters |= {"step": query.step, "groups": MAX_GROUPS}
+            field = f"labels[{{group{at}:String}}]"
+        keys.append(f"{field} AS k{at}, ")
+    parts = [
+        _count_part(parameters, compiled.sql, "".join(keys), f"part{number}", *part)
+        for number, part in enumerate(_parts(query, condition))
+    ]
+    union = "\n  UNION ALL\n".join(parts)
+    group = ", ".join(f"toString(k{at})" for at in range(len(keys)))
     return (
-        f"""SELECT g, sum(c) AS n, arraySort(groupArray((t, c))) AS buckets, sum(n) OVER () AS total
+        f"""SELECT {f"[{group}]" if group else "[]::Array(String)"} AS g, sum(c) AS n,
+       arraySort(groupArray((t, c))) AS buckets, sum(n) OVER () AS total
 FROM (
-  SELECT {group} AS g,
-         intDiv(toUnixTimestamp64Nano(timestamp), {{step:Int64}}) * {{step:Int64}} AS t, count() AS c
-  FROM airis.logs
-  {where}
-  GROUP BY g, t
+  SELECT {"".join(f"k{at}, " for at in range(len(keys)))}t, sum(part) AS c
+  FROM (
+{union}
+  )
+  GROUP BY ALL
 )
 GROUP BY g
 ORDER BY n DESC, g
 LIMIT {{groups:UInt32}}""",
         parameters,
     )
+
+
+def _parts(query: CountQuery, condition: Checked | None) -> list[tuple[str, int, int]]:
+    """Which table answers for which range."""
+    start, end = query.selection.start, query.selection.end
+    first, last = -(-start // _MINUTE_NS) * _MINUTE_NS, end // _MINUTE_NS * _MINUTE_NS
+    is_known = {*query.group_by, *_names(condition)} <= _ROLLUP_FIELDS
+    if not is_known or query.step % _MINUTE_NS or first >= last:
+        return [("logs", start, end)]
+    parts = [("logs", start, first), ("logs_1m", first, last), ("logs", last, end)]
+    return [part for part in parts if part[1] < part[2]]
+
+
+def _count_part(
+    parameters: dict[str, object], condition: str, keys: str, name: str, table: str, start: int, end: int
+) -> str:
+    parameters |= {f"{name}_start": start, f"{name}_end": end}
+    moment, value = "toUnixTimestamp64Nano(timestamp)", "count()"
+    if table == "logs_1m":
+        moment, value = "toInt64(toUnixTimestamp(timestamp)) * 1000000000", "sum(count)"
+    return f"""    SELECT {keys}intDiv({moment}, {{step:Int64}}) * {{step:Int64}} AS t, {value} AS part
+    FROM airis.{table}
+    WHERE tenant = {{tenant:String}} AND timestamp >= fromUnixTimestamp64Nano({{{name}_start:Int64}}, 'UTC')
+      AND timestamp < fromUnixTimestamp64Nano({{{name}_end:Int64}}, 'UTC') AND {condition}
+    GROUP BY ALL"""
+
+
+def _names(tree: Checked | None) -> set[str]:
+    """The fields that a filter asks for."""
+    if isinstance(tree, AllOf | AnyOf):
+        return {name for operand in tree.operands for name in _names(operand)}
+    if isinstance(tree, Negation):
+        return _names(tree.operand)
+    if isinstance(tree, TermMatch):
+        return {field.name for field in tree.fields}
+    return set() if tree is None else {tree.field.name}
 
 
 def sample(selection: Selection, condition: Checked | None, limit: int) -> Statement:

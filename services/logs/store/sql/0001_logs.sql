@@ -35,6 +35,26 @@ ORDER BY (tenant, service, timestamp, ingest_position)
 SETTINGS non_replicated_deduplication_window = 1000,
          fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
+-- How many entries a service wrote at a level in each minute.
+CREATE TABLE IF NOT EXISTS airis.logs_1m
+(
+    tenant LowCardinality(String),
+    service LowCardinality(String),
+    level UInt8,
+    timestamp DateTime('UTC') CODEC(DoubleDelta, ZSTD),
+    count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD)
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(timestamp)
+ORDER BY (tenant, service, level, timestamp)
+SETTINGS non_replicated_deduplication_window = 1000,
+         fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS airis.logs_to_1m TO airis.logs_1m AS
+SELECT tenant, service, level, toStartOfMinute(logs.timestamp) AS timestamp, count() AS count
+FROM airis.logs
+GROUP BY tenant, service, level, timestamp;
+
 -- The ids of requests that are stored, kept for a day, so that a repeated request is recognized after a restart.
 CREATE TABLE IF NOT EXISTS airis.log_ingest_ids
 (
