@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Protocol
 
-import grpc
 from airis.alerts.v1 import alerts_pb2
+from airis.client import AirisClient
 
 from services.alerts import checks, convert
 from services.alerts.config import AlertsConfig
@@ -23,7 +23,7 @@ from services.alerts.notify.slack import SlackSender
 from services.alerts.notify.webhook import WebhookSender
 from services.alerts.query import AlertQueries, ResourceQueries, RuleTrials
 from services.alerts.rpc import AlertServicer, Methods, ResourceEndpoint
-from services.alerts.signals.adapters.airis_client import GrpcSignals
+from services.alerts.signals.adapters.airis_client import ClientSignals
 from services.alerts.store.adapters.postgres import Postgres, migrate, open_pool
 from services.alerts.store.adapters.postgres_alerts import PostgresAlertStore
 from services.alerts.store.adapters.postgres_outbox import PostgresOutbox
@@ -40,7 +40,6 @@ from services.shared.rpc.server import Binding, Endpoints, RpcServer
 from services.shared.telemetry.setup import server_interceptors
 
 DOMAIN = "alerts.airis"
-_MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
 class HasDsn(Protocol):
@@ -228,17 +227,16 @@ class AlertsApplication:
             return error.message
         return ""
 
-    def _open_signals(self) -> GrpcSignals:
+    def _open_signals(self) -> ClientSignals:
         settings, config = self._settings, self._config
-        targets = (
-            config.metrics_target or settings.address(settings.metrics.grpc_port),
-            config.logs_target or settings.address(settings.logs.grpc_port),
+        client = AirisClient(
+            targets={
+                "metrics": config.metrics_target or settings.address(settings.metrics.grpc_port),
+                "logs": config.logs_target or settings.address(settings.logs.grpc_port),
+            }
         )
-        options = (("grpc.max_receive_message_length", _MAX_ANSWER_BYTES), ("grpc.keepalive_time_ms", 30_000))
-        metrics, logs = (grpc.aio.insecure_channel(target, options) for target in targets)
-        self._resources.push_async_callback(metrics.close)
-        self._resources.push_async_callback(logs.close)
-        return GrpcSignals(metrics, logs, timeout=config.evaluation_timeout, max_groups=config.max_groups)
+        self._resources.push_async_callback(client.close)
+        return ClientSignals(client, timeout=config.evaluation_timeout, max_groups=config.max_groups)
 
     def _open_marks(self) -> SentMarks:
         if not self._settings.redis.url:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
-import grpc
 import pytest
-from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from airis.client import AirisClient
+from airis.common.v1 import ingest_pb2
+from airis.metrics.v1 import metrics_pb2
 
 from services.alerts.evaluate import group_key
 from services.alerts.model import Aggregation, Condition, Source
-from services.alerts.signals.adapters.airis_client import GrpcSignals
+from services.alerts.signals.adapters.airis_client import ClientSignals
 from services.metrics.app import build
 from services.metrics.config import MetricsConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
@@ -29,25 +30,26 @@ def free_port() -> int:
 
 
 @pytest.fixture
-async def metrics(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
+async def metrics(tmp_path: Path) -> AsyncIterator[AirisClient]:
     config = MetricsConfig(grpc_port=free_port(), http_port=free_port())
     application = build(SimpleNamespace(metrics=config, data_dir=tmp_path, host="127.0.0.1", port_offset=0))
     await application.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{config.grpc_port}") as channel:
-        yield channel
+    async with AirisClient(f"127.0.0.1:{config.grpc_port}") as client:
+        yield client
     await application.stop()
 
 
-async def test_every_aggregation_of_a_window_is_that_of_exactly_its_points(metrics: grpc.aio.Channel) -> None:
+async def test_every_aggregation_of_a_window_is_that_of_exactly_its_points(metrics: AirisClient) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    request = metrics_pb2.IngestMetricsRequest(wait_for="QUERYABLE")
+    points = []
     for second in range(120):
         for factor, host in enumerate("ab", 1):
             labels = {"host": host, "zone": "z"}
-            point = request.metrics.add(name="jobs", value=factor * second, labels=labels, kind="COUNTER")
+            point = metrics_pb2.Metric(name="jobs", value=factor * second, labels=labels, kind="COUNTER")
             point.timestamp.FromDatetime(now - timedelta(seconds=120 - second))
-    await metrics_pb2_grpc.MetricsServiceStub(metrics).IngestMetrics(request)
-    signals = GrpcSignals(metrics, metrics, timeout=10, max_groups=100)
+            points.append(point)
+    await metrics.metrics.ingest(points, wait_for=ingest_pb2.Acknowledgement.QUERYABLE)
+    signals = ClientSignals(metrics, timeout=10, max_groups=100)
 
     async def read(function: Aggregation, end: datetime = now, filter_text: str = "") -> dict[object, float]:
         condition = Condition(
@@ -78,7 +80,7 @@ async def test_every_aggregation_of_a_window_is_that_of_exactly_its_points(metri
 
 
 async def test_a_service_that_is_not_there_is_unavailable() -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
-        signals = GrpcSignals(channel, channel, timeout=5, max_groups=100)
+    async with AirisClient(f"127.0.0.1:{free_port()}") as client:
+        signals = ClientSignals(client, timeout=5, max_groups=100)
         with pytest.raises(UnavailableError, match="Logs answered UNAVAILABLE"):
             await signals.read(Condition(Source.LOGS, "x", aggregation=Aggregation.COUNT), [], datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Asks Metrics and Logs over gRPC.
+"""Asks Metrics and Logs through the client SDK.
 
 A window becomes one number by a query whose step holds the whole window: steps begin at multiples of their
 length since 1970, so a step of the window's own length would usually cut it in two.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
-import grpc
+from airis.client import AirisClient
+from airis.client import errors as client_errors
 from airis.common.v1 import aggregation_pb2
-from airis.logs.v1 import logs_pb2, logs_pb2_grpc
-from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 
 from services.alerts.evaluate import GroupKey, Reading, group_key
 from services.alerts.model import Aggregation, Condition, Source
@@ -31,30 +31,28 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG_FIELDS = frozenset({"level", "service"})
 _LABELS = "labels."
 
-_ERRORS: dict[grpc.StatusCode, type[AirisError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
-    grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,
-    grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
-    grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
+_ERRORS: dict[str, type[AirisError]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    "OUT_OF_RANGE": InvalidArgumentError,
+    "NOT_FOUND": NotFoundError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "UNIMPLEMENTED": UnimplementedError,
 }
 
 
-class GrpcSignals:
+class ClientSignals:
     """Implements `Signals`.
 
     Args:
-        metrics: A channel to MetricsService.
-        logs: A channel to LogService.
+        client: With the addresses of Metrics and Logs.
         timeout: Seconds for a call.
         max_groups: The greatest number of groups of a metric.
     """
 
-    def __init__(self, metrics: grpc.aio.Channel, logs: grpc.aio.Channel, *, timeout: float, max_groups: int) -> None:
-        self._metrics = metrics_pb2_grpc.MetricsServiceStub(metrics)
-        self._logs = logs_pb2_grpc.LogServiceStub(logs)
+    def __init__(self, client: AirisClient, *, timeout: float, max_groups: int) -> None:
+        self._client = client
         self._timeout = timeout
         self._max_groups = max_groups
 
@@ -69,9 +67,9 @@ class GrpcSignals:
                 raise UnimplementedError("Conditions over spans are not possible in this version.")
         try:
             return await call(condition, group_by, end)
-        except grpc.aio.AioRpcError as error:
-            kind = _ERRORS.get(error.code(), UnavailableError)
-            raise kind(f"{service} answered {error.code().name}: {error.details()}") from error
+        except client_errors.AirisError as error:
+            kind = _ERRORS.get(error.code.name, UnavailableError)
+            raise kind(f"{service} answered {error.code.name}: {error.message}") from error
 
     async def _read_metric(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
         keys = [key.removeprefix(_LABELS) for key in group_by]
@@ -79,18 +77,18 @@ class GrpcSignals:
         # The rate of a step is per second of the step, which is longer than the window: the increase is asked for.
         is_rate = condition.aggregation is Aggregation.RATE
         function = Aggregation.INCREASE if is_rate else condition.aggregation
-        request = metrics_pb2.QueryMetricsRequest(
-            metric=condition.subject,
+        response = await self._client.metrics.query(
+            condition.subject,
             filter=condition.filter,
-            aggregation=aggregation_pb2.Aggregation.Function.Name(function),
+            start=start,
+            end=end,
+            step=covering_step(start, end),
+            aggregation=cast("aggregation_pb2.Aggregation.Function", int(function)),
             quantile=condition.quantile,
             group_by=keys,
             max_series=self._max_groups,
+            timeout=self._timeout,
         )
-        request.start_time.FromDatetime(start)
-        request.end_time.FromDatetime(end)
-        request.step.FromTimedelta(covering_step(start, end))
-        response = await self._metrics.QueryMetrics(request, timeout=self._timeout)
         divisor = condition.window.total_seconds() if is_rate else 1.0
         values = {
             _group(keys, series.labels): series.points[-1].value / divisor
@@ -102,11 +100,14 @@ class GrpcSignals:
     async def _read_logs(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
         fields = [key if key in _LOG_FIELDS else _LABELS + key.removeprefix(_LABELS) for key in group_by]
         start = end - condition.window
-        request = logs_pb2.CountLogsRequest(filter=condition.subject, group_by=fields)
-        request.start_time.FromDatetime(start)
-        request.end_time.FromDatetime(end)
-        request.step.FromTimedelta(covering_step(start, end))
-        response = await self._logs.CountLogs(request, timeout=self._timeout)
+        response = await self._client.logs.count(
+            condition.subject,
+            start=start,
+            end=end,
+            step=covering_step(start, end),
+            group_by=fields,
+            timeout=self._timeout,
+        )
         divisor = condition.window.total_seconds() if condition.aggregation is Aggregation.RATE else 1.0
         if not fields:
             return Reading({(): response.total_count / divisor}, absent=0.0)
