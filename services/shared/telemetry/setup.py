@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -33,6 +34,10 @@ from services.shared.telemetry.config import TelemetryConfig
 
 Stop = Callable[[], None]
 
+# Longer than the platform takes to start: the first logs of a service wait for Envoy.
+_EXPORT_SECONDS = 30
+_STOP_SECONDS = 1.0
+
 _SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
@@ -53,11 +58,13 @@ def start(service: str, config: TelemetryConfig) -> Stop:
         What flushes and ends it.
     """
     resource = Resource.create({"service.name": service})
-    logger_provider = LoggerProvider(resource=resource)
-    tracer_provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(config.trace_ratio)))
+    logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    tracer_provider = TracerProvider(
+        resource=resource, sampler=ParentBased(TraceIdRatioBased(config.trace_ratio)), shutdown_on_exit=False
+    )
     readers: list[Any] = [PrometheusMetricReader()]
     if config.otlp_endpoint:
-        options: dict[str, Any] = {"endpoint": config.otlp_endpoint, "insecure": True, "timeout": 5}
+        options: dict[str, Any] = {"endpoint": config.otlp_endpoint, "insecure": True, "timeout": _EXPORT_SECONDS}
         tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(**options), max_queue_size=4096))
         logger_provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(**options)))
         readers.append(
@@ -65,16 +72,23 @@ def start(service: str, config: TelemetryConfig) -> Stop:
                 OTLPMetricExporter(**options), export_interval_millis=config.metric_interval * 1000
             )
         )
-    meter_provider = MeterProvider(readers, resource=resource)
+    meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(tracer_provider)
     metrics.set_meter_provider(meter_provider)
     set_logger_provider(logger_provider)
     _configure_logs(service, config, logger_provider)
 
-    def stop() -> None:
+    def shut_down() -> None:
         tracer_provider.shutdown()
         meter_provider.shutdown()
         logger_provider.shutdown()
+
+    def stop() -> None:
+        # When the whole platform stops, Envoy has gone before: what cannot be sent then must not hold up the stop.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        ending = threading.Thread(target=shut_down, daemon=True)
+        ending.start()
+        ending.join(_STOP_SECONDS)
 
     return stop
 
