@@ -16,6 +16,7 @@ from services.logs.model import Level, Records
 from services.shared.rpc.attribute_merge import merge, single
 from services.shared.rpc.attributes import Attributes, from_key_values
 from services.shared.rpc.hex_ids import to_hex
+from services.shared.rpc.otlp_times import nanoseconds
 
 _INT32 = range(-(2**31), 2**31)
 _TEXT_LEVELS = {
@@ -80,10 +81,7 @@ def records(resource_logs: pa.StructArray) -> Records:
 
 def _time(records: pa.StructArray) -> pa.Array:
     time, observed = (pc.struct_field(records, name) for name in ("time_unix_nano", "observed_time_unix_nano"))
-    nanoseconds = pc.if_else(pc.equal(time, 0), observed, time)
-    nanoseconds = pc.if_else(pc.equal(nanoseconds, 0), pa.scalar(None, pa.uint64()), nanoseconds)
-    # A fixed64 beyond int64 stays out of every range instead of wrapping into one.
-    return pc.min_element_wise(nanoseconds, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())
+    return pc.coalesce(nanoseconds(time), nanoseconds(observed))
 
 
 def _level(records: pa.StructArray) -> pa.Array:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from services.metrics.model import Kind, Points
 from services.shared.rpc import attributes
+from services.shared.rpc.otlp_times import nanoseconds
 
 _DELTA = 1
 _NO_RECORDED_VALUE = 1
@@ -126,7 +127,6 @@ def _choose(condition: pa.Array, yes: pa.Array | Kind, no: pa.Array | Kind) -> p
 def _point_columns(first: int, points: pa.StructArray, metrics: pa.StructArray) -> dict[str, pa.Array]:
     own = attributes.from_key_values(pc.struct_field(points, "attributes"))
     offsets, texts = pa.array(own.offsets), own.texts()
-    time = pc.struct_field(points, "time_unix_nano")
     return {
         "index": pa.array(np.arange(first, first + len(points), dtype=np.int32)),
         "name": pc.struct_field(metrics, "name"),
@@ -135,14 +135,9 @@ def _point_columns(first: int, points: pa.StructArray, metrics: pa.StructArray) 
         "labels_key": join_pairs(offsets, own.keys, texts),
         "description": pc.struct_field(metrics, "description"),
         "metadata": pa.repeat("", len(points)),
-        "time": _clamped(pc.if_else(pc.equal(time, 0), pa.scalar(None, pa.uint64()), time)),
-        "start": _clamped(pc.struct_field(points, "start_time_unix_nano")),
+        "time": nanoseconds(pc.struct_field(points, "time_unix_nano")),
+        "start": nanoseconds(pc.struct_field(points, "start_time_unix_nano")).fill_null(0),
     }
-
-
-def _clamped(nanoseconds: pa.Array) -> pa.Array:
-    # A fixed64 beyond int64 stays out of every range instead of wrapping into one.
-    return pc.min_element_wise(nanoseconds, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())
 
 
 def _numbers(points: pa.StructArray) -> dict[str, pa.Array]:

@@ -145,7 +145,7 @@ def _plain(value: dict[str, Any]) -> object:
         case {"arrayValue": array}:
             return [_plain(item) for item in array.get("values", [])]
         case {"kvlistValue": pairs}:
-            return {pair["key"]: _plain(pair.get("value", {})) for pair in pairs.get("values", [])}
+            return {pair.get("key", ""): _plain(pair.get("value", {})) for pair in pairs.get("values", [])}
     return None
 
 
