@@ -101,7 +101,7 @@ class Delivery:
             return
         self._rejected_through = rejection.sequence
         status = rejection.status if rejection.HasField("status") else None
-        told = batch_rejection(rejection.sequence, batch.item_count, status, rejection.items)
+        told = batch_rejection(rejection.sequence, batch.first_item, batch.item_count, status, rejection.items)
         self.rejected_items += told.item_count
         self.rejections.append(told)
         if self._on_rejection is not None:

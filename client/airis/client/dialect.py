@@ -58,32 +58,35 @@ class BatchRejection:
 
     Attributes:
         sequence: Which batch: 1 is the first one sent.
+        first_item: How many items its sender had sent before this batch.
         item_count: How many items were refused.
         error: Why the whole batch was; None when only items of it were.
         items: The refused items, when the others were stored.
     """
 
     sequence: int
+    first_item: int
     item_count: int
     error: AirisError | None
     items: tuple[ItemRejection, ...] = ()
 
 
 def batch_rejection(
-    sequence: int, item_count: int, status: status_pb2.Status | None, items: Sequence[Any]
+    sequence: int, first_item: int, item_count: int, status: status_pb2.Status | None, items: Sequence[Any]
 ) -> BatchRejection:
     """A rejection as the wire words it.
 
     Args:
         sequence: Which batch.
+        first_item: How many items came before it.
         item_count: How many items the batch has.
         status: Why the whole batch was refused, if it was.
         items: `airis.common.v1.Rejection` messages.
     """
     if status is not None:
-        return BatchRejection(sequence, item_count, from_status(status))
+        return BatchRejection(sequence, first_item, item_count, from_status(status))
     refused = tuple(ItemRejection(item.index, from_status(item.status)) for item in items)
-    return BatchRejection(sequence, len(refused), None, refused)
+    return BatchRejection(sequence, first_item, len(refused), None, refused)
 
 
 def check_batch(item_count: int, size: int) -> None:

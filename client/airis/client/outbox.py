@@ -15,11 +15,13 @@ class OutgoingBatch:
         sequence: Its number within the producer.
         payload: The stream's message.
         item_count: How many items it has.
+        first_item: How many items of the session came before it.
     """
 
     sequence: int
     payload: bytes
     item_count: int
+    first_item: int
 
 
 class Outbox:
@@ -36,6 +38,7 @@ class Outbox:
         self._batches: deque[OutgoingBatch] = deque()
         self._bytes = 0
         self._sent = 0
+        self._added_items = 0
         self.settled_through = 0
         self.settled_items = 0
 
@@ -64,8 +67,9 @@ class Outbox:
 
     def add(self, payload: bytes, item_count: int) -> None:
         """Takes the batch that has `last_sequence + 1`."""
-        self._batches.append(OutgoingBatch(self.last_sequence + 1, payload, item_count))
+        self._batches.append(OutgoingBatch(self.last_sequence + 1, payload, item_count, self._added_items))
         self._bytes += len(payload)
+        self._added_items += item_count
 
     def next_to_send(self, max_batches: int, max_bytes: int) -> OutgoingBatch | None:
         """The first batch that was not sent, if the server's limits allow one more; it counts as sent.

@@ -69,6 +69,7 @@ class UnarySender(Generic[ItemT]):
         self._failure: AirisError | None = None
         self._is_closed = False
         self._sequence = 0
+        self._sent_items = 0
         self.stored_items = 0
         self.rejected_items = 0
         self.rejections: deque[BatchRejection] = deque(maxlen=_KEPT_REJECTIONS)
@@ -92,7 +93,8 @@ class UnarySender(Generic[ItemT]):
             self._check()
             raise FailedPreconditionError("The sender is closed.", code=grpc.StatusCode.FAILED_PRECONDITION)
         self._sequence += 1
-        task = asyncio.create_task(self._deliver(self._sequence, request, len(items)))
+        task = asyncio.create_task(self._deliver(self._sequence, self._sent_items, request))
+        self._sent_items += len(items)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return self._sequence
@@ -127,7 +129,7 @@ class UnarySender(Generic[ItemT]):
         else:
             await self.abort()
 
-    async def _deliver(self, sequence: int, request: Any, item_count: int) -> None:
+    async def _deliver(self, sequence: int, first_item: int, request: Any) -> None:
         backoff = self._backoff()
         for attempt in range(1, self._max_attempts + 1):
             try:
@@ -140,13 +142,13 @@ class UnarySender(Generic[ItemT]):
                     return
                 await asyncio.sleep(max(error.retry_delay or 0.0, backoff.next_delay()))
             else:
-                self._count(sequence, response, item_count)
+                self._count(sequence, first_item, response)
                 return
 
-    def _count(self, sequence: int, response: Any, item_count: int) -> None:
+    def _count(self, sequence: int, first_item: int, response: Any) -> None:
         self.stored_items += response.accepted_count
         if response.rejections:
-            told = batch_rejection(sequence, item_count, None, response.rejections)
+            told = batch_rejection(sequence, first_item, 0, None, response.rejections)
             self.rejected_items += told.item_count
             self.rejections.append(told)
             if self._on_rejection is not None:

@@ -34,7 +34,7 @@ class Ingesting(Generic[ItemT, ResponseT]):
     def __init__(self, calls: Calls, dialect: IngestDialect[ItemT], response: type[ResponseT]) -> None:
         self._calls = calls
         self._dialect = dialect
-        self._response = response
+        self.response = response
 
     async def ingest(
         self,
@@ -60,7 +60,7 @@ class Ingesting(Generic[ItemT, ResponseT]):
         """
         request: Any = self._dialect.unary_request(request_id=request_id or uuid.uuid4().hex, wait_for=wait_for)
         getattr(request, self._dialect.items).extend(items)
-        return await self._calls.unary(self._dialect.unary_method, request, self._response, timeout)
+        return await self._calls.unary(self._dialect.unary_method, request, self.response, timeout)
 
     def session(
         self,
