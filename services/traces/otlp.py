@@ -17,13 +17,15 @@ import pyarrow.compute as pc
 from services.shared.rpc import attributes
 from services.shared.rpc.attribute_merge import merge, single, without
 from services.shared.rpc.attributes import Attributes
+from services.shared.rpc.hex_ids import hex_digits
 from services.traces import typed_text
 from services.traces.model import SpanKind, Spans
 
 UNKNOWN_SERVICE = "unknown_service"
 
 _STATE = "w3c.tracestate"
-_DIGITS = np.frombuffer(b"".join(f"{byte:02x}".encode() for byte in range(256)), np.uint16)
+# A plain 0 would have the others compared as int64, which fails beyond it.
+_ZERO = pa.scalar(0, pa.uint64())
 
 
 def spans(resource_spans: pa.StructArray) -> Spans:
@@ -36,15 +38,14 @@ def spans(resource_spans: pa.StructArray) -> Spans:
     flat = span_lists.flatten()
     services, shared = _inherited(resource_spans, scopes, resource_of_scope)
     own = attributes.from_key_values(pc.struct_field(flat, "attributes"))
-    state = single(_STATE, pc.struct_field(flat, "trace_state"))
-    tags = merge(merge(own, state), shared, scope_of_span)
+    tags = merge(_with(own, _STATE, pc.struct_field(flat, "trace_state")), shared, scope_of_span)
     events, links = pc.struct_field(flat, "events"), pc.struct_field(flat, "links")
     status = pc.struct_field(flat, "status")
-    parent = hexadecimal(pc.struct_field(flat, "parent_span_id"))
+    parent = hex_digits(pc.struct_field(flat, "parent_span_id"))
     columns = {
         "index": pa.array(np.arange(len(flat), dtype=np.int32)),
-        "trace_id": hexadecimal(pc.struct_field(flat, "trace_id")),
-        "span_id": hexadecimal(pc.struct_field(flat, "span_id")),
+        "trace_id": hex_digits(pc.struct_field(flat, "trace_id")),
+        "span_id": hex_digits(pc.struct_field(flat, "span_id")),
         # Some senders write the absent parent of a first span as zeros.
         "parent_span_id": pc.if_else(pc.equal(parent, "0" * 16), "", parent),
         "operation": pc.struct_field(flat, "name"),
@@ -71,11 +72,9 @@ def _inherited(
         attributes.from_key_values(pc.struct_field(resource, "attributes")), "service.name"
     )
     scope = pc.struct_field(scopes, "scope")
-    named = merge(
-        single("otel.scope.name", pc.struct_field(scope, "name")),
-        single("otel.scope.version", pc.struct_field(scope, "version")),
-    )
-    of_scopes = merge(named, attributes.from_key_values(pc.struct_field(scope, "attributes")))
+    of_scopes = attributes.from_key_values(pc.struct_field(scope, "attributes"))
+    for key in ("name", "version"):
+        of_scopes = _with(of_scopes, f"otel.scope.{key}", pc.struct_field(scope, key))
     known = pc.if_else(pc.equal(services, ""), None, services).fill_null(UNKNOWN_SERVICE)
     return known, merge(of_scopes, of_resources, resource_of_scope)
 
@@ -95,19 +94,24 @@ def _events(lists: pa.ListArray) -> dict[str, pa.Array]:
 
 def _links(lists: pa.ListArray) -> dict[str, pa.Array]:
     flat = lists.flatten()
-    tags = merge(
-        attributes.from_key_values(pc.struct_field(flat, "attributes")),
-        single(_STATE, pc.struct_field(flat, "trace_state")),
-    )
+    tags = attributes.from_key_values(pc.struct_field(flat, "attributes"))
+    tags = _with(tags, _STATE, pc.struct_field(flat, "trace_state"))
     return {
-        "link_trace_id": nested(lists, hexadecimal(pc.struct_field(flat, "trace_id"))),
-        "link_span_id": nested(lists, hexadecimal(pc.struct_field(flat, "span_id"))),
+        "link_trace_id": nested(lists, hex_digits(pc.struct_field(flat, "trace_id"))),
+        "link_span_id": nested(lists, hex_digits(pc.struct_field(flat, "span_id"))),
         "link_tags": nested(lists, texts(tags)),
     }
 
 
+def _with(own: Attributes, key: str, values: pa.Array) -> Attributes:
+    """Adds an entry where a text is not empty."""
+    return merge(own, single(key, values)) if pc.any(pc.not_equal(values, "")).as_py() else own
+
+
 def texts(fields: Attributes) -> pa.MapArray:
     """map<string, string>[n], the values as `typed_text` has them."""
+    if len(fields.keys) == 0:
+        return pa.MapArray.from_arrays(pa.array(fields.offsets), fields.keys, fields.string)
     values = typed_text.encode(fields.string, fields.int64, fields.double, fields.boolean, fields.encoded)
     return pa.MapArray.from_arrays(pa.array(fields.offsets), fields.keys, values)
 
@@ -118,23 +122,13 @@ def nested(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32)), values)
 
 
-def hexadecimal(ids: pa.BinaryArray) -> pa.StringArray:
-    """Bytes of any length as lowercase hex digits."""
-    offsets, data = ids.buffers()[1:]
-    ends = np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1]
-    first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, 0)
-    content = np.frombuffer(data, np.uint8)[first:last] if last > first else np.zeros(0, np.uint8)
-    digits = pa.py_buffer(_DIGITS[content])
-    return pa.StringArray.from_buffers(len(ids), pa.py_buffer((ends - first) * 2), digits)
-
-
 def known_kind(kinds: pa.Array) -> pa.Array:
     """INTERNAL where the kind is not said."""
     return pc.if_else(pc.equal(kinds, 0), pa.scalar(int(SpanKind.INTERNAL), pa.int32()), kinds)
 
 
 def _moments(nanoseconds: pa.Array) -> pa.Array:
-    return _clamped(pc.if_else(pc.equal(nanoseconds, 0), pa.scalar(None, pa.uint64()), nanoseconds))
+    return _clamped(pc.if_else(pc.equal(nanoseconds, _ZERO), pa.scalar(None, pa.uint64()), nanoseconds))
 
 
 def _clamped(nanoseconds: pa.Array) -> pa.Array:
