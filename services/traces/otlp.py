@@ -18,14 +18,13 @@ from services.shared.rpc import attributes
 from services.shared.rpc.attribute_merge import merge, single, without
 from services.shared.rpc.attributes import Attributes
 from services.shared.rpc.hex_ids import hex_digits
+from services.shared.rpc.otlp_times import nanoseconds
 from services.traces import typed_text
 from services.traces.model import SpanKind, Spans
 
 UNKNOWN_SERVICE = "unknown_service"
 
 _STATE = "w3c.tracestate"
-# A plain 0 would have the others compared as int64, which fails beyond it.
-_ZERO = pa.scalar(0, pa.uint64())
 
 
 def spans(resource_spans: pa.StructArray) -> Spans:
@@ -53,8 +52,8 @@ def spans(resource_spans: pa.StructArray) -> Spans:
         "kind": known_kind(pc.struct_field(flat, "kind")),
         "status_code": pc.struct_field(status, "code").fill_null(0),
         "status_message": pc.struct_field(status, "message").fill_null(""),
-        "start": _moments(pc.struct_field(flat, "start_time_unix_nano")),
-        "end": _moments(pc.struct_field(flat, "end_time_unix_nano")),
+        "start": nanoseconds(pc.struct_field(flat, "start_time_unix_nano")),
+        "end": nanoseconds(pc.struct_field(flat, "end_time_unix_nano")),
         "tag_count": pa.array(own.counts),
         **tags.maps("tag"),
         **_events(events),
@@ -87,7 +86,7 @@ def _events(lists: pa.ListArray) -> dict[str, pa.Array]:
     )
     times = pc.struct_field(flat, "time_unix_nano")
     return {
-        "event_time": nested(lists, _clamped(times)),
+        "event_time": nested(lists, nanoseconds(times).fill_null(0)),
         "event_fields": nested(lists, texts(fields)),
     }
 
@@ -125,12 +124,3 @@ def nested(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
 def known_kind(kinds: pa.Array) -> pa.Array:
     """INTERNAL where the kind is not said."""
     return pc.if_else(pc.equal(kinds, 0), pa.scalar(int(SpanKind.INTERNAL), pa.int32()), kinds)
-
-
-def _moments(nanoseconds: pa.Array) -> pa.Array:
-    return _clamped(pc.if_else(pc.equal(nanoseconds, _ZERO), pa.scalar(None, pa.uint64()), nanoseconds))
-
-
-def _clamped(nanoseconds: pa.Array) -> pa.Array:
-    # A fixed64 beyond int64 stays out of every range instead of wrapping into one.
-    return pc.min_element_wise(nanoseconds, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())

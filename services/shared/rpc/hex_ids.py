@@ -22,8 +22,17 @@ def to_hex(ids: pa.Array, size: int) -> pa.Array:
     valid = pc.and_(
         pc.equal(pc.binary_length(ids), size), pc.not_equal(ids, pa.scalar(bytes(size), ids.type))
     ).fill_null(False)
-    is_valid = valid.to_numpy(zero_copy_only=False)
-    joined = b"".join(ids.filter(valid).to_pylist())
-    digits = _DIGITS[np.frombuffer(joined, np.uint8)]
-    offsets = np.concatenate(([0], np.cumsum(is_valid) * (2 * size))).astype(np.int32)
-    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(digits.tobytes()))
+    return pc.if_else(valid, hex_digits(ids), "")
+
+
+def hex_digits(ids: pa.Array) -> pa.Array:
+    """binary[n] of any lengths as their digits, string[n], for a check that refuses wrong ones."""
+    offsets, data = ids.buffers()[1:]
+    ends = (
+        np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1] if len(ids) else np.zeros(1, np.int32)
+    )
+    first, last = int(ends[0]), int(ends[-1])
+    content = np.frombuffer(data, np.uint8)[first:last] if last > first else np.zeros(0, np.uint8)
+    return pa.StringArray.from_buffers(
+        len(ids), pa.py_buffer(((ends - first) * 2).tobytes()), pa.py_buffer(_DIGITS[content].tobytes())
+    )
