@@ -147,10 +147,9 @@ def _run(function: Command, values: dict[str, Any], common: dict[str, Any], time
     try:
         asyncio.run(call())
     except AirisError as error:
-        text = explain(error)
-        if error.code.name == "UNAVAILABLE" and not error.reason:
-            text = f"{target} cannot be reached; does AIRIS run there? `airis up` starts it. ({text})"
-        fail(text)
+        if "failed to connect" in error.message:
+            fail(f"{target} cannot be reached; does AIRIS run there? `airis up` starts it.")
+        fail(explain(error))
     except CommandError as error:
         fail(str(error))
     except KeyboardInterrupt:

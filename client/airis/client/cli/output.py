@@ -151,7 +151,9 @@ def bar(start: float, length: float, width: int) -> str:
 
 def number(value: float) -> str:
     """A number with at most six figures."""
-    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}" if value != int(value) else f"{int(value):,}"
+    if math.isfinite(value) and abs(value) >= 1e6 and value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.6g}"
 
 
 def labels_text(labels: dict[str, str]) -> str:

@@ -109,4 +109,4 @@ def format_length(nanoseconds: int) -> str:
         if size >= _UNITS[unit]:
             value = size / _UNITS[unit]
             return f"{sign}{value:{'.0f' if value >= 100 else '.3g'}} {unit.replace('us', 'µs')}"
-    return f"{sign}{size} ns"
+    return f"{sign}{size} ns" if size else "0 s"
