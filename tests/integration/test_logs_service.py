@@ -343,6 +343,21 @@ def test_a_tail_ends_after_its_duration_and_when_its_caller_goes(stub: logs_pb2_
     assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
+def test_a_stop_ends_tails_at_once_and_says_so(tmp_path: Path) -> None:
+    process = ServiceProcess("logs", tmp_path)
+    process.start()
+    with grpc.insecure_channel(process.grpc) as channel:
+        stub = logs_pb2_grpc.LogServiceStub(channel)
+        calls = [stub.TailLogs(logs_pb2.TailLogsRequest()) for _ in range(3)]
+        for call in calls:
+            call.initial_metadata()
+        assert process.stop() == 0, process.log()
+        for call in calls:
+            with pytest.raises(grpc.RpcError, match="stopping") as caught:
+                list(call)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 def test_reflection_describes_every_method(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert set(database.get_services()) >= {

@@ -15,7 +15,7 @@ import protovalidate
 from google.protobuf.message import Message
 from opentelemetry import metrics
 
-from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError
+from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError, UnavailableError
 from services.shared.rpc.context import limit_call
 from services.shared.rpc.errors import abort, from_exception
 from services.shared.rpc.update_mask import has_effect
@@ -42,6 +42,8 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._domain = domain
         self._deadlines = deadlines
         self._monotonic = monotonic
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._stopping = False
         self._duration = metrics.get_meter("airis.rpc").create_histogram(
             "rpc.server.duration", unit="ms", description="How long calls took, by method and status code."
         )
@@ -60,7 +62,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, method), *options)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, method), *options)
+            return grpc.unary_stream_rpc_method_handler(self._watch(handler.unary_stream, method), *options)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), *options)
         return handler
@@ -108,6 +110,32 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 self._measure(start, method, code)
 
         return call
+
+    def _watch(self, behavior: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+        async def watch(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            task = asyncio.current_task()
+            if task is not None:
+                self._watches.add(task)
+            try:
+                async for response in behavior(request, context):
+                    yield response
+            except asyncio.CancelledError as cancelled:
+                if not self._stopping:
+                    raise
+                raise UnavailableError(
+                    "The service is stopping. Call again.", reason="NOT_READY", retry_after=1.0
+                ) from cancelled
+            finally:
+                if task is not None:
+                    self._watches.discard(task)
+
+        return self._stream(watch, method)
+
+    def end_watches(self) -> None:
+        """Ends streams of the server, which may last for ever, so that a stop need not wait for them."""
+        self._stopping = True
+        for task in tuple(self._watches):
+            task.cancel()
 
     def _measure(self, start: float, method: str, code: str) -> None:
         self._duration.record((self._monotonic() - start) * 1000, {"rpc.method": method, "rpc.grpc.status_code": code})

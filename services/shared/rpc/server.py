@@ -102,6 +102,7 @@ class RpcServer:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._health = health.aio.HealthServicer()
+        self._interceptor = ServiceInterceptor(endpoints.domain, _deadlines(endpoints.bindings))
         self._grpc: Any = None
         self._runner: web.AppRunner | None = None
 
@@ -109,7 +110,7 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         self._grpc = grpc.aio.server(
-            interceptors=(*at.interceptors, ServiceInterceptor(at.domain, _deadlines(at.bindings))),
+            interceptors=(*at.interceptors, self._interceptor),
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -140,8 +141,9 @@ class RpcServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Says NOT_SERVING, takes no new calls, and waits for those under way."""
+        """Says NOT_SERVING, takes no new calls, ends watches, and waits for other calls under way."""
         await self._health.enter_graceful_shutdown()
+        self._interceptor.end_watches()
         if self._grpc is not None:
             await self._grpc.stop(_GRACE_SECONDS)
 
