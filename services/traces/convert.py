@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from airis.traces.v1 import traces_pb2
 from google.protobuf import struct_pb2, timestamp_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -54,30 +53,28 @@ def decode(message_type: str, payload: bytes) -> tuple[Spans, dict[str, Any]]:
 
 
 def _airis_spans(flat: pa.StructArray) -> Spans:
-    tags = attributes.from_value_map(pc.struct_field(flat, "tags"))
-    status = pc.struct_field(flat, "status")
-    logs, links = pc.struct_field(flat, "logs"), pc.struct_field(flat, "links")
-    flat_logs, flat_links = logs.flatten(), links.flatten()
-    log_times = pc.struct_field(flat_logs, "timestamp").cast(pa.int64()).fill_null(0)
-    log_fields = attributes.from_value_map(pc.struct_field(flat_logs, "fields"))
-    link_tags = attributes.from_value_map(pc.struct_field(flat_links, "tags"))
+    field = attributes.children(flat)
+    tags = attributes.from_value_map(field["tags"])
+    status = attributes.children(field["status"])
+    logs, links = field["logs"], field["links"]
+    log, link = attributes.children(logs.flatten()), attributes.children(links.flatten())
     columns = {
         "index": pa.array(np.arange(len(flat), dtype=np.int32)),
-        **{name: pc.struct_field(flat, name) for name in ("trace_id", "span_id", "parent_span_id")},
-        "operation": pc.struct_field(flat, "operation_name"),
-        "service": pc.struct_field(flat, "service_name"),
-        "kind": otlp.known_kind(pc.struct_field(flat, "kind")),
-        "status_code": pc.struct_field(status, "code").fill_null(0),
-        "status_message": pc.struct_field(status, "message").fill_null(""),
-        "start": pc.struct_field(flat, "start_time").cast(pa.int64()),
-        "end": pc.struct_field(flat, "end_time").cast(pa.int64()),
+        **{name: field[name] for name in ("trace_id", "span_id", "parent_span_id")},
+        "operation": field["operation_name"],
+        "service": field["service_name"],
+        "kind": otlp.known_kind(field["kind"]),
+        "status_code": status["code"].fill_null(0),
+        "status_message": status["message"].fill_null(""),
+        "start": field["start_time"].cast(pa.int64()),
+        "end": field["end_time"].cast(pa.int64()),
         "tag_count": pa.array(tags.counts),
         **tags.maps("tag"),
-        "event_time": otlp.nested(logs, log_times),
-        "event_fields": otlp.nested(logs, otlp.texts(log_fields)),
-        "link_trace_id": otlp.nested(links, pc.struct_field(flat_links, "trace_id")),
-        "link_span_id": otlp.nested(links, pc.struct_field(flat_links, "span_id")),
-        "link_tags": otlp.nested(links, otlp.texts(link_tags)),
+        "event_time": otlp.nested(logs, log["timestamp"].cast(pa.int64()).fill_null(0)),
+        "event_fields": otlp.nested(logs, otlp.texts(attributes.from_value_map(log["fields"]))),
+        "link_trace_id": otlp.nested(links, link["trace_id"]),
+        "link_span_id": otlp.nested(links, link["span_id"]),
+        "link_tags": otlp.nested(links, otlp.texts(attributes.from_value_map(link["tags"]))),
     }
     return Spans(pa.table(columns), "spans")
 

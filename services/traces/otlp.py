@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from services.shared.rpc import attributes
 from services.shared.rpc.attribute_merge import merge, single, without
-from services.shared.rpc.attributes import Attributes
+from services.shared.rpc.attributes import Attributes, children
 from services.shared.rpc.hex_ids import hex_digits
 from services.shared.rpc.otlp_times import nanoseconds
 from services.traces import typed_text
@@ -36,28 +36,28 @@ def spans(resource_spans: pa.StructArray) -> Spans:
     scope_of_span = pc.list_parent_indices(span_lists).to_numpy()
     flat = span_lists.flatten()
     services, shared = _inherited(resource_spans, scopes, resource_of_scope)
-    own = attributes.from_key_values(pc.struct_field(flat, "attributes"))
-    tags = merge(_with(own, _STATE, pc.struct_field(flat, "trace_state")), shared, scope_of_span)
-    events, links = pc.struct_field(flat, "events"), pc.struct_field(flat, "links")
-    status = pc.struct_field(flat, "status")
-    parent = hex_digits(pc.struct_field(flat, "parent_span_id"))
+    field = children(flat)
+    own = attributes.from_key_values(field["attributes"])
+    tags = merge(_with(own, _STATE, field["trace_state"]), shared, scope_of_span)
+    status = children(field["status"])
+    parent = hex_digits(field["parent_span_id"])
     columns = {
         "index": pa.array(np.arange(len(flat), dtype=np.int32)),
-        "trace_id": hex_digits(pc.struct_field(flat, "trace_id")),
-        "span_id": hex_digits(pc.struct_field(flat, "span_id")),
+        "trace_id": hex_digits(field["trace_id"]),
+        "span_id": hex_digits(field["span_id"]),
         # Some senders write the absent parent of a first span as zeros.
         "parent_span_id": pc.if_else(pc.equal(parent, "0" * 16), "", parent),
-        "operation": pc.struct_field(flat, "name"),
+        "operation": field["name"],
         "service": services.take(pa.array(resource_of_scope[scope_of_span])),
-        "kind": known_kind(pc.struct_field(flat, "kind")),
-        "status_code": pc.struct_field(status, "code").fill_null(0),
-        "status_message": pc.struct_field(status, "message").fill_null(""),
-        "start": nanoseconds(pc.struct_field(flat, "start_time_unix_nano")),
-        "end": nanoseconds(pc.struct_field(flat, "end_time_unix_nano")),
+        "kind": known_kind(field["kind"]),
+        "status_code": status["code"].fill_null(0),
+        "status_message": status["message"].fill_null(""),
+        "start": nanoseconds(field["start_time_unix_nano"]),
+        "end": nanoseconds(field["end_time_unix_nano"]),
         "tag_count": pa.array(own.counts),
         **tags.maps("tag"),
-        **_events(events),
-        **_links(links),
+        **_events(field["events"]),
+        **_links(field["links"]),
     }
     return Spans(pa.table(columns), "spans")
 
@@ -79,25 +79,20 @@ def _inherited(
 
 
 def _events(lists: pa.ListArray) -> dict[str, pa.Array]:
-    flat = lists.flatten()
-    fields = merge(
-        single("event", pc.struct_field(flat, "name")),
-        attributes.from_key_values(pc.struct_field(flat, "attributes")),
-    )
-    times = pc.struct_field(flat, "time_unix_nano")
+    field = children(lists.flatten())
+    fields = merge(single("event", field["name"]), attributes.from_key_values(field["attributes"]))
     return {
-        "event_time": nested(lists, nanoseconds(times).fill_null(0)),
+        "event_time": nested(lists, nanoseconds(field["time_unix_nano"]).fill_null(0)),
         "event_fields": nested(lists, texts(fields)),
     }
 
 
 def _links(lists: pa.ListArray) -> dict[str, pa.Array]:
-    flat = lists.flatten()
-    tags = attributes.from_key_values(pc.struct_field(flat, "attributes"))
-    tags = _with(tags, _STATE, pc.struct_field(flat, "trace_state"))
+    field = children(lists.flatten())
+    tags = _with(attributes.from_key_values(field["attributes"]), _STATE, field["trace_state"])
     return {
-        "link_trace_id": nested(lists, hex_digits(pc.struct_field(flat, "trace_id"))),
-        "link_span_id": nested(lists, hex_digits(pc.struct_field(flat, "span_id"))),
+        "link_trace_id": nested(lists, hex_digits(field["trace_id"])),
+        "link_span_id": nested(lists, hex_digits(field["span_id"])),
         "link_tags": nested(lists, texts(tags)),
     }
 

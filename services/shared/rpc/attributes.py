@@ -90,12 +90,12 @@ def from_key_values(entries: pa.Array) -> Attributes:
     flat = entries.flatten()
     if len(flat) == 0:
         return _empty(offsets)
-    value = pc.struct_field(flat, "value")
-    string, int64, double, boolean = (
-        pc.struct_field(value, name) for name in ("string_value", "int_value", "double_value", "bool_value")
-    )
+    entry = children(flat)
+    value = entry["value"]
+    of = children(value)
+    string, int64, double, boolean = (of[f"{name}_value"] for name in ("string", "int", "double", "bool"))
     encoded = _encode_rest((string, int64, double, boolean), value, _encode_any_value)
-    return Attributes(offsets, pc.struct_field(flat, "key"), string, int64, double, boolean, encoded)
+    return Attributes(offsets, entry["key"], string, int64, double, boolean, encoded)
 
 
 def from_value_map(entries: pa.Array) -> Attributes:
@@ -106,10 +106,16 @@ def from_value_map(entries: pa.Array) -> Attributes:
     offsets = offsets - start
     if len(keys) == 0:
         return _empty(offsets)
-    string, double, boolean = (pc.struct_field(value, name) for name in ("string_value", "number_value", "bool_value"))
+    of = children(value)
+    string, double, boolean = (of[f"{name}_value"] for name in ("string", "number", "bool"))
     encoded = _encode_rest((string, double, boolean), value, _encode_value)
     int64 = pa.nulls(len(keys), pa.int64())
     return Attributes(offsets, keys, string, int64, double, boolean, encoded)
+
+
+def children(structs: pa.StructArray) -> dict[str, pa.Array]:
+    """The fields of structs by name; null where the struct is. One call for all: each alone costs as much."""
+    return dict(zip((field.name for field in structs.type), structs.flatten(), strict=True))
 
 
 def plain_value(encoded: str) -> object:

@@ -35,12 +35,11 @@ from services.traces.model import (
     TraceSummary,
 )
 from services.traces.store.adapters import clickhouse_rows, clickhouse_sql
-from services.traces.store.adapters.clickhouse_sql import MINUTE_NS
 
 _IDS_TABLE = "span_ingest_ids"
 
-_FIRST_WINDOW_NS = MINUTE_NS
-_WINDOW_GROWTH = 8
+_FIRST_WINDOW_NS = 4_000_000_000
+_WINDOW_GROWTH = 16
 _MAX_OUTLINE_SPANS = 200_000
 
 

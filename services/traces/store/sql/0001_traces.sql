@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS airis.spans
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(start_time)
 ORDER BY (tenant, service, start_time)
-SETTINGS non_replicated_deduplication_window = 1000,
+SETTINGS index_granularity = 2048, non_replicated_deduplication_window = 1000,
          fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 -- What is known of a trace without its spans, and where in time they are: a trace is read from that narrow range.
