@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from airis.client.dialect import MAX_MESSAGE_BYTES
-from airis.client.signals.alerts import Alerts
-from airis.client.signals.logs import Logs
-from airis.client.signals.metrics import Metrics
-from airis.client.signals.traces import Traces
+
+if TYPE_CHECKING:
+    from airis.client.signals.alerts import Alerts
+    from airis.client.signals.logs import Logs
+    from airis.client.signals.metrics import Metrics
+    from airis.client.signals.traces import Traces
 
 DEFAULT_TARGET = "127.0.0.1:8080"
 SIGNALS = ("metrics", "logs", "traces", "alerts")
@@ -35,8 +37,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 class AirisClient:
     """Calls AIRIS: `async with AirisClient() as client: await client.metrics.query("cpu")`.
 
-    Connects when first used. Use it from one event loop. Each RPC has the deadline of its contract unless the call
-    gives a `timeout`.
+    Connects, and loads a signal's contract, when that is first used. Use it from one event loop. Each RPC has the
+    deadline of its contract unless the call gives a `timeout`.
 
     Args:
         target: Host and port that all services answer at: Envoy's.
@@ -70,21 +72,29 @@ class AirisClient:
     @cached_property
     def metrics(self) -> Metrics:
         """MetricsService."""
+        from airis.client.signals.metrics import Metrics
+
         return Metrics(self._channel("metrics"))
 
     @cached_property
     def logs(self) -> Logs:
         """LogService."""
+        from airis.client.signals.logs import Logs
+
         return Logs(self._channel("logs"))
 
     @cached_property
     def traces(self) -> Traces:
         """TraceService."""
+        from airis.client.signals.traces import Traces
+
         return Traces(self._channel("traces"))
 
     @cached_property
     def alerts(self) -> Alerts:
         """AlertService."""
+        from airis.client.signals.alerts import Alerts
+
         return Alerts(self._channel("alerts"))
 
     async def close(self) -> None:
