@@ -57,17 +57,18 @@ async def keep_edges(edges: EdgeWriter, stale: StaleMinutes, interval: float) ->
     monotonic = asyncio.get_running_loop().time
     most = _MOST_MINUTES
     while True:
-        begin = monotonic()
+        begin, failed = monotonic(), False
         if (minutes := stale.take(most)) is not None:
             first, last = minutes
             try:
                 await edges.refresh_edges(first, last)
                 most = min(most * 2, _MOST_MINUTES)
             except AirisError as error:
+                failed = True
                 logger.warning("service_map_delayed", first_minute=first, minutes=last - first + 1, error=error.message)
                 if first < last or error.retry_after is not None:
                     stale.mark(range(first, last + 1))
                 most = max(1, most // 2)
         # A long backlog is worked off without a pause for its own sake, but never at the cost of the rest.
-        pause = interval if len(stale) < _MOST_MINUTES else 0.0
+        pause = interval if failed or len(stale) < _MOST_MINUTES else 0.0
         await asyncio.sleep(max(pause, _REST * (monotonic() - begin)))

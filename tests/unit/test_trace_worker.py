@@ -1,0 +1,74 @@
+"""The service map is kept up to date behind the ingest: what fails is tried again, in smaller pieces."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.shared.errors import AirisError, ResourceExhaustedError, UnavailableError
+from services.traces.stale_minutes import StaleMinutes
+from services.traces.worker import keep_edges
+
+
+class Edges:
+    """Refuses what `failures` say, and remembers what succeeded."""
+
+    def __init__(self, stale: StaleMinutes, most: int = 1000, failures: list[AirisError] | None = None) -> None:
+        self.found: list[int] = []
+        self.asked: list[tuple[int, int]] = []
+        self.done = asyncio.Event()
+        self._stale = stale
+        self._most = most
+        self._failures = failures or []
+
+    async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
+        self.asked.append((first_minute, last_minute))
+        if self._failures:
+            raise self._failures.pop()
+        if last_minute - first_minute + 1 > self._most:
+            raise ResourceExhaustedError("too many spans", reason="RESULT_TOO_LARGE")
+        self.found += range(first_minute, last_minute + 1)
+        if not len(self._stale):
+            self.done.set()
+
+
+async def run_until_done(edges: Edges, stale: StaleMinutes) -> None:
+    task = asyncio.create_task(keep_edges(edges, stale, 0.001))
+    await asyncio.wait_for(edges.done.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_every_stale_minute_is_found_once_newest_first() -> None:
+    stale = StaleMinutes(600)
+    stale.mark(range(100, 140))
+    edges = Edges(stale)
+    await run_until_done(edges, stale)
+    assert sorted(edges.found) == list(range(100, 140))
+    assert edges.asked[0][1] == 139
+
+
+async def test_minutes_that_are_too_many_at_once_are_taken_in_smaller_pieces() -> None:
+    stale = StaleMinutes(600)
+    stale.mark(range(16))
+    edges = Edges(stale, most=3)
+    await run_until_done(edges, stale)
+    assert sorted(edges.found) == list(range(16))
+
+
+async def test_a_store_that_does_not_answer_is_asked_again() -> None:
+    stale = StaleMinutes(600)
+    stale.mark([7])
+    edges = Edges(stale, failures=[UnavailableError("away", retry_after=1.0)] * 2)
+    await run_until_done(edges, stale)
+    assert edges.found == [7]
+
+
+async def test_a_single_minute_that_cannot_be_found_does_not_keep_the_others_waiting() -> None:
+    stale = StaleMinutes(600)
+    stale.mark([7, 5])
+    edges = Edges(stale, failures=[ResourceExhaustedError("too many spans", reason="RESULT_TOO_LARGE")])
+    await run_until_done(edges, stale)
+    assert edges.found == [5]
