@@ -104,6 +104,9 @@ async def test_logs_are_sent_searched_and_followed(targets: dict[str, str]) -> N
     piped = await airis_process(target, "logs", "send", "--service", "shop", stdin="one\n\ntwo\nthree\n")
     assert (piped.returncode, piped.stdout) == (0, "Stored 3 entries.\n")
 
+    empty = await airis(target, "logs", "send", "--file", os.devnull)
+    assert (empty.returncode, empty.stdout) == (0, "Stored 0 entries.\n")
+
     async def are_found() -> bool:
         found = json.loads((await airis(target, "logs", "search", "--since", "1h", "-o", "json")).stdout)
         return len(found.get("entries", [])) == 4
@@ -159,6 +162,7 @@ async def test_failures_are_one_sentence_and_an_exit_code(targets: dict[str, str
         (targets["traces"], ("traces", "show", "12"), 1, "trace_id"),
         (targets["traces"], ("traces", "show", "f" * 32), 1, "There is no trace"),
         ("127.0.0.1:1", ("metrics", "list"), 1, "127.0.0.1:1 cannot be reached"),
+        ("127.0.0.1:1", ("metrics", "send", "--file", "/dev/null"), 1, "cannot be reached"),
         ("127.0.0.1:1", ("metrics", "query", "load", "--since", "1x"), 2, "1x"),
         ("127.0.0.1:1", ("metrics", "query", "load", "--aggregation", "sun"), 2, "sun"),
         ("127.0.0.1:1", ("metrics", "send", "load"), 2, "NAME and VALUE"),

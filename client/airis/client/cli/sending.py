@@ -24,6 +24,9 @@ ItemT = TypeVar("ItemT")
 _LINES_AT_ONCE = 500
 _LONGEST_LINE = 16 * 1024 * 1024
 _TOLD_REJECTIONS = 5
+# A service that is restarted meanwhile is waited for; one that is not there at all is not.
+_CONNECT_SECONDS = 5.0
+_GIVE_UP_SECONDS = 60.0
 _DASH = Path("-")
 
 
@@ -43,7 +46,12 @@ async def send_lines(
         CommandError: A line is no item; those before it are sent.
         AirisError: The session failed.
     """
-    session = signal.session()
+    session = signal.session(give_up_after=_GIVE_UP_SECONDS)
+    try:
+        await asyncio.wait_for(session.start(), _CONNECT_SECONDS)
+    except TimeoutError:
+        await session.abort()
+        raise CommandError("AIRIS cannot be reached; does it run there? `airis up` starts it.") from None
     source = sys.stdin.buffer if path == _DASH else path.open("rb")
     try:
         with _progress(source, noun) as (progress, task):
@@ -122,8 +130,10 @@ def _response(signal: Ingesting[Any, Any], stored: int, rejections: Sequence[Bat
 
 
 async def _read(source: BinaryIO) -> AsyncIterator[list[bytes]]:
-    if stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-        while lines := await asyncio.to_thread(lambda: list(islice(source, _LINES_AT_ONCE))):
+    mode = os.fstat(source.fileno()).st_mode
+    at_once = _LINES_AT_ONCE if stat.S_ISREG(mode) else 1
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        while lines := await asyncio.to_thread(lambda: list(islice(source, at_once))):
             yield lines
         return
     # A pipe may be silent for long: batches go out by age meanwhile, and Ctrl-C must not wait for the next line.
