@@ -122,6 +122,9 @@ def edge_routes(services: dict[str, Policies]) -> Iterator[Node]:
         # A method that this version does not know: the service itself says UNIMPLEMENTED.
         match = {"prefix": f"/{signal.service}/", "grpc": {}}
         yield without_buffer(route(match, signal.cluster, UNKNOWN_METHOD_TIMEOUT))
+    # A service that is not here, answered at once: a stream would never end for the filter that limits sizes.
+    # To a gRPC client, 404 is UNIMPLEMENTED.
+    yield without_buffer({"match": {"prefix": "/", "grpc": {}}, "direct_response": {"status": 404}})
     # REST before it is transcoded: CORS needs a route to ask. Nothing is sent on from here, as no request names
     # a cluster (and one that does finds a service without such a method).
     nowhere = {"cluster_header": "x-airis-cluster", "cluster_not_found_response_code": "NOT_FOUND"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,16 +19,20 @@ _PORTS = {"metrics": (8001, 9101), "logs": (8002, 9102), "traces": (8003, 9103),
 
 
 def free_offset(*ports: int) -> int:
-    """An offset at which all these ports are free now."""
-    for offset in range(10_000 + os.getpid() % 20_000, 50_000, 37):
-        taken = []
-        for port in ports:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                taken.append(probe.connect_ex(("127.0.0.1", port + offset)) == 0)
-        if not any(taken):
+    """An offset at which all these ports can be bound now, below those that the system gives to clients."""
+    for offset in random.sample(range(10_000, 22_000, 10), 200):
+        if all(_can_bind(port + offset) for port in ports):
             return offset
     raise RuntimeError("no free ports")
+
+
+def _can_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class ServiceProcess:

@@ -13,11 +13,11 @@ from aiohttp import web
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from resilience.contract import policies
 from services.shared.errors import UnavailableError
+from services.shared.rpc import reflection
 from services.shared.rpc.interceptor import ServiceInterceptor
 
 logger = structlog.get_logger(__name__)
@@ -124,7 +124,7 @@ class RpcServer:
         names = [binding.descriptor.full_name for binding in at.bindings]
         self._grpc.add_generic_rpc_handlers([binding.handler() for binding in at.bindings])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
+        reflection.enable([*names, health.SERVICE_NAME], self._grpc)
         try:
             self._grpc.add_insecure_port(f"{at.host}:{at.grpc_port}")
         except RuntimeError as error:
