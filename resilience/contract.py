@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from airis.policy.v1 import policy_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
@@ -36,10 +37,10 @@ def method_policy(method: MethodDescriptor) -> MethodPolicy:
     Raises:
         LookupError: It has none: the contract is incomplete.
     """
-    options = method.GetOptions()
+    options: Any = method.GetOptions()
     if not options.HasExtension(policy_pb2.policy):
         raise LookupError(f"{method.full_name} has no airis.policy.v1.policy")
-    policy = options.Extensions[policy_pb2.policy]
+    policy: policy_pb2.Policy = options.Extensions[policy_pb2.policy]
     return MethodPolicy(
         method=f"/{method.containing_service.full_name}/{method.name}",
         deadline=seconds(policy.deadline) or None,

@@ -78,4 +78,3 @@ async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Position, Header, Col
             logger.error("batch_unreadable", position=position, items=batch.header.item_count, error=error.message)
         await asyncio.sleep(0)
     return decoded
-

@@ -168,8 +168,9 @@ class ClickHouseMetricStore:
         rows = await self._clickhouse.rows(
             "SELECT series_id, any(s.labels) AS labels, any(s.kind) AS kind, any(s.unit) AS unit, "
             "argMax(s.metadata, s.last_seen) AS metadata FROM airis.series AS s "
-            f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND ({{first:Bool}} OR series_id > {{after:UInt64}}) "
-            f"AND series_id IN (SELECT series_id FROM airis.series WHERE tenant = {{tenant:String}} "
+            "WHERE tenant = {tenant:String} AND metric = {metric:String} "
+            "AND ({first:Bool} OR series_id > {after:UInt64}) "
+            "AND series_id IN (SELECT series_id FROM airis.series WHERE tenant = {tenant:String} "
             f"AND metric = {{metric:String}} AND {compiled.sql}) "
             "GROUP BY series_id ORDER BY series_id LIMIT {limit:UInt32}",
             {
