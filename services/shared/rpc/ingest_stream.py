@@ -49,6 +49,7 @@ class StreamDialect:
 class _Outstanding:
     sequence: int
     size: int
+    attempt: int
     outcome: asyncio.Task[Receipt]
 
 
@@ -111,6 +112,8 @@ class _Session:
         self._room = asyncio.Condition()
         self._throttled_from: int | None = None
         self._newest = settled
+        # Grows with each throttle: what was begun before it is not settled by its own outcome.
+        self._attempt = 0
 
     async def read(self, requests: AsyncIterator[bytes]) -> None:
         """Starts a publish for each batch, within the limits."""
@@ -147,7 +150,7 @@ class _Session:
         task = asyncio.create_task(self._dialect.ingest(payload, self._producer_id, sequence))
         self._tasks.add(task)
         self._bytes += len(payload)
-        await self._queue.put(_Outstanding(sequence, len(payload), task))
+        await self._queue.put(_Outstanding(sequence, len(payload), self._attempt, task))
 
     async def settle(self) -> AsyncIterator[Any]:
         """Gives the responses, in the order of the batches."""
@@ -169,7 +172,7 @@ class _Session:
                 yield self._dialect.response(ack=ingest_pb2.StreamAck(through_sequence=self._settled))
 
     async def _outcome(self, outstanding: _Outstanding) -> tuple[list[Any], bool]:
-        if self._throttled_from is not None and outstanding.sequence > self._throttled_from:
+        if outstanding.attempt != self._attempt:
             # It may have been taken although an earlier one was not; sent again, it is recognized.
             await asyncio.gather(outstanding.outcome, return_exceptions=True)
             await self._release(outstanding)
@@ -177,6 +180,7 @@ class _Session:
         try:
             receipt = await outstanding.outcome
         except ResourceExhaustedError as error:
+            self._attempt += 1
             self._throttled_from = outstanding.sequence
             self._newest = outstanding.sequence - 1
             throttle = ingest_pb2.StreamThrottle(

@@ -1,0 +1,170 @@
+"""The server's side of an ingest stream: what it acknowledges is taken, whatever order outcomes come in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from airis.metrics.v1 import metrics_pb2
+
+from services.shared.bus.intake import Receipt
+from services.shared.errors import FieldViolation, InvalidArgumentError, ResourceExhaustedError
+from services.shared.rpc.ingest_stream import StreamDialect, batch_sequence, serve_stream
+
+
+class Peer:
+    """A sender and a store whose outcomes the test decides, batch by batch."""
+
+    def __init__(self, settled: int = 0) -> None:
+        self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.begun: asyncio.Queue[tuple[int, asyncio.Future[Receipt]]] = asyncio.Queue()
+        self.refused: list[int] = []
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+        self.responses = serve_stream(
+            self._requests(),
+            StreamDialect(
+                "metrics.airis",
+                metrics_pb2.StreamMetricsRequest,
+                metrics_pb2.StreamMetricsResponse,
+                self._ingest,
+                settle=lambda _, sequence: self.refused.append(sequence),
+                highest_sequence=lambda _: settled,
+            ),
+        )
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        while (payload := await self.requests.get()) is not None:
+            yield payload
+
+    async def _ingest(self, payload: bytes, producer_id: str, sequence: int) -> Receipt:
+        outcome: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        await self.begun.put((sequence, outcome))
+        return await outcome
+
+    def open(self) -> None:
+        self.requests.put_nowait(metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString())
+
+    def send(self, *sequences: int) -> None:
+        for sequence in sequences:
+            message = metrics_pb2.StreamMetricsRequest(batch={"sequence": sequence, "metrics": [{"name": "m"}]})
+            self.requests.put_nowait(message.SerializeToString())
+
+    def follow(self) -> None:
+        """Takes responses as they come, as gRPC does."""
+
+        async def pump() -> None:
+            async for response in self.responses:
+                self.answers.put_nowait(response)
+
+        self.pump = asyncio.create_task(pump())
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(5):
+            return await self.answers.get()
+
+    async def outcome_of(self, expected: int) -> asyncio.Future[Receipt]:
+        async with asyncio.timeout(5):
+            sequence, outcome = await self.begun.get()
+        assert sequence == expected
+        return outcome
+
+
+async def idle() -> None:
+    """Lets everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+TAKEN = Receipt(1, {}, "1")
+
+
+async def opened(settled: int = 0) -> Peer:
+    peer = Peer(settled)
+    peer.open()
+    peer.follow()
+    assert (await peer.next()).opened.resume_after == settled
+    return peer
+
+
+async def test_an_ack_covers_all_before_it_whatever_finished_first() -> None:
+    peer = await opened()
+    peer.send(1, 2)
+    first, second = await peer.outcome_of(1), await peer.outcome_of(2)
+    second.set_result(TAKEN)
+    waiting = asyncio.ensure_future(peer.next())
+    await idle()
+    assert not waiting.done()
+    first.set_result(TAKEN)
+    assert (await waiting).ack.through_sequence == 2
+
+
+async def test_a_throttled_batch_is_not_acknowledged_by_a_later_one_that_was_taken() -> None:
+    peer = await opened()
+    peer.send(1, 2, 3)
+    outcomes = [await peer.outcome_of(sequence) for sequence in (1, 2, 3)]
+    outcomes[0].set_exception(ResourceExhaustedError("full", retry_after=0.5))
+    answer = await peer.next()
+    assert answer.throttle.from_sequence == 1
+    assert answer.throttle.retry_delay.ToMilliseconds() == 500
+    # The sender repeats at once, before what became of 2 and 3 is known: both were taken.
+    peer.send(1, 2, 3)
+    again = await peer.outcome_of(1)
+    outcomes[1].set_result(TAKEN)
+    outcomes[2].set_result(TAKEN)
+    waiting = asyncio.ensure_future(peer.next())
+    second, third = await peer.outcome_of(2), await peer.outcome_of(3)
+    await idle()
+    assert not waiting.done()
+    for outcome in (again, second, third):
+        outcome.set_result(TAKEN)
+    assert (await waiting).ack.through_sequence == 3
+
+
+async def test_what_comes_after_a_throttle_is_dropped_until_the_sender_goes_back() -> None:
+    peer = await opened()
+    peer.send(1)
+    (await peer.outcome_of(1)).set_exception(ResourceExhaustedError("full"))
+    assert (await peer.next()).HasField("throttle")
+    peer.send(2, 3, 1)
+    (await peer.outcome_of(1)).set_result(TAKEN)
+    assert (await peer.next()).ack.through_sequence == 1
+
+
+async def test_a_batch_refused_whole_counts_as_settled() -> None:
+    peer = await opened()
+    peer.send(1, 2)
+    (await peer.outcome_of(1)).set_exception(InvalidArgumentError("bad"))
+    (await peer.outcome_of(2)).set_result(Receipt(1, {0: FieldViolation("metrics[0].name", "is empty")}, "1"))
+    answers = [await peer.next() for _ in range(3)]
+    assert answers[0].rejection.sequence == 1
+    assert answers[0].rejection.status.code == 3
+    assert [item.index for item in answers[1].rejection.items] == [0]
+    assert answers[2].ack.through_sequence == 2
+    assert peer.refused == [1]
+
+
+@pytest.mark.parametrize("messages", [[("batch", 1)], [("open", 0), ("open", 0)], [("open", 0), ("batch", 0)]])
+async def test_a_stream_that_does_not_keep_the_order_is_ended(messages: list[tuple[str, int]]) -> None:
+    peer = Peer()
+    for kind, sequence in messages:
+        if kind == "open":
+            peer.open()
+        else:
+            peer.send(sequence)
+    peer.requests.put_nowait(None)
+    with pytest.raises(InvalidArgumentError):
+        async for _ in peer.responses:
+            pass
+
+
+def test_the_sequence_is_found_wherever_it_stands_in_the_batch() -> None:
+    first = metrics_pb2.StreamMetricsRequest(batch={"sequence": 300, "metrics": [{"name": "m"}]}).SerializeToString()
+    metric = metrics_pb2.Metric(name="m").SerializeToString()
+    body = b"\x12" + bytes([len(metric)]) + metric + b"\x08\xac\x02"
+    assert batch_sequence(first) == 300
+    assert batch_sequence(b"\x12" + bytes([len(body)]) + body) == 300
+    assert batch_sequence(metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString()) is None
+    with pytest.raises(InvalidArgumentError):
+        batch_sequence(b"\x12\xff")
