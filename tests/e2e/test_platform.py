@@ -141,6 +141,20 @@ def test_grpc_and_rest_share_one_port(platform: Platform) -> None:
     assert count(platform, "over.grpc") == 1
 
 
+def test_an_unknown_grpc_service_is_refused_at_once(platform: Platform) -> None:
+    def forever() -> Iterator[bytes]:
+        yield b""
+        ended.wait(30)
+
+    ended = threading.Event()
+    with grpc.insecure_channel(platform.edge) as channel:
+        call = channel.stream_stream("/unknown.Service/Stream")(forever(), timeout=20)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(call)
+        ended.set()
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_korean_words_inside_longer_ones_are_found_with_highlights(platform: Platform) -> None:
     message = "결제서비스에서 오류가 발생했습니다: timeout"
     platform.post(

@@ -61,7 +61,9 @@ def test_each_rpc_has_one_route_with_its_policys_deadline(rendered: dict[str, An
 
 
 def test_otlp_has_the_deadline_of_the_services_own_ingest(rendered: dict[str, Any]) -> None:
-    edge = {each["match"].get("path"): each["route"].get("timeout") for each in routes(rendered, "edge")}
+    edge = {
+        each["match"]["path"]: each["route"]["timeout"] for each in routes(rendered, "edge") if "path" in each["match"]
+    }
     ingest = {
         "metrics": edge["/airis.metrics.v1.MetricsService/IngestMetrics"],
         "logs": edge["/airis.logs.v1.LogService/IngestLogs"],
