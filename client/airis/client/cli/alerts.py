@@ -50,7 +50,7 @@ async def list_alerts(
                 format_moment(alert.start_time.ToNanoseconds(), 0),
             )
         )
-    headers = ("alert", "rule", "severity", "state", "labels", ">value", "since (UTC)")
+    headers = ("=alert", "rule", "severity", "state", "labels", ">value", "since (UTC)")
     invocation.out.table(headers, rows, "There are no such alerts.")
 
 

@@ -56,7 +56,7 @@ class Output:
         self._write(MessageToJson(message, indent=None, ensure_ascii=False) + "\n")
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], nothing: str) -> None:
-        """A table; columns whose header begins with ">" are aligned to the right.
+        """A table; columns whose header begins with ">" are aligned to the right; they and those with "=" keep to one line.
 
         Args:
             headers: The columns.
@@ -66,7 +66,10 @@ class Output:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for header in headers:
             table.add_column(
-                header.removeprefix(">"), justify="right" if header.startswith(">") else "left", overflow="fold"
+                header.lstrip(">="),
+                justify="right" if header.startswith(">") else "left",
+                no_wrap=header.startswith(("=", ">")),
+                overflow="ellipsis" if header.startswith("=") else "fold",
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))

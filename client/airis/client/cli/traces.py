@@ -17,8 +17,10 @@ app = typer.Typer(help="Find traces and see where their time goes.", no_args_is_
 
 TraceId = Annotated[str, typer.Argument(metavar="TRACE_ID", help="The trace: 32 hex digits.")]
 
-_BAR_WIDTH = 50
-_NAME_WIDTH = 60
+_LONGEST_BAR = 50
+_LONGEST_NAME = 60
+# What the other columns of a waterfall and the space between them take.
+_OTHER_COLUMNS = 44
 
 
 @command(app, "list", has_range=True)
@@ -54,7 +56,7 @@ async def list_traces(
         )
         for trace in answer.traces
     ]
-    headers = ("start (UTC)", "trace", "root", ">duration", ">spans", ">errors", "services")
+    headers = ("start (UTC)", "=trace", "root", ">duration", ">spans", ">errors", "services")
     invocation.out.table(headers, rows, "No trace matches in this range.")
 
 
@@ -77,14 +79,15 @@ def print_waterfall(out: Output, trace: traces_pb2.Trace) -> None:
     last = max((_end(span) for span in trace.spans), default=0)
     total = max(last - first, 1)
     out.text(f"{trace.trace_id}  {format_moment(first)} UTC  {format_length(last - first)}  {len(trace.spans)} spans")
+    name_width, bar_width = _widths(out)
     rows = []
     for depth, span in in_order(list(trace.spans)):
         start = span.start_time.ToNanoseconds()
         is_error = span.status.code == traces_pb2.Span.Status.ERROR
         name = Text("  " * depth + f"{span.service_name}: {span.operation_name}", style="red" if is_error else "")
-        name.truncate(_NAME_WIDTH, overflow="ellipsis")
+        name.truncate(name_width, overflow="ellipsis")
         length = format_length(_end(span) - start) if span.HasField("end_time") else "unfinished"
-        drawn = bar((start - first) / total, (_end(span) - start) / total, _BAR_WIDTH)
+        drawn = bar((start - first) / total, (_end(span) - start) / total, bar_width)
         rows.append(
             (
                 name,
@@ -94,7 +97,14 @@ def print_waterfall(out: Output, trace: traces_pb2.Trace) -> None:
                 Text("ERROR", style="red") if is_error else "",
             )
         )
-    out.table(("span", ">start", ">duration", "waterfall", "status"), rows, "The trace has no spans.")
+    out.table(("=span", ">start", ">duration", "=waterfall", "status"), rows, "The trace has no spans.")
+
+
+def _widths(out: Output) -> tuple[int, int]:
+    """How wide names and bars may be, so that a line of the waterfall stays one line."""
+    room = max(out.console.width - _OTHER_COLUMNS, 30)
+    bar_width = min(room // 2, _LONGEST_BAR)
+    return min(room - bar_width, _LONGEST_NAME), bar_width
 
 
 def in_order(spans: list[traces_pb2.Span]) -> list[tuple[int, traces_pb2.Span]]:
@@ -164,19 +174,22 @@ def print_critical_path(out: Output, path: traces_pb2.CriticalPath) -> None:
     total = max(path.duration.ToNanoseconds(), 1)
     first = min((segment.start_time.ToNanoseconds() for segment in path.segments), default=0)
     out.text(f"{path.trace_id}  {format_length(path.duration.ToNanoseconds())}")
+    name_width, bar_width = _widths(out)
     rows = []
     for segment in path.segments:
         start, length = segment.start_time.ToNanoseconds() - first, segment.duration.ToNanoseconds()
+        name = Text(f"{segment.service_name}: {segment.operation_name}")
+        name.truncate(name_width, overflow="ellipsis")
         rows.append(
             (
-                f"{segment.service_name}: {segment.operation_name}",
+                name,
                 f"+{format_length(start)}",
                 format_length(length),
                 f"{100 * length / total:.1f} %",
-                Text(bar(start / total, length / total, _BAR_WIDTH), style="magenta"),
+                Text(bar(start / total, length / total, bar_width), style="magenta"),
             )
         )
-    out.table(("span", ">start", ">self time", ">share", "critical path"), rows, "The path is empty.")
+    out.table(("=span", ">start", ">self time", ">share", "=critical path"), rows, "The path is empty.")
     for warning in path.warnings:
         kind = traces_pb2.CriticalPath.Warning.Kind.Name(warning.kind).replace("_", " ").lower()
         out.text(Text(f"Less certain: span {warning.span_id}, {kind}.", style="yellow"))
