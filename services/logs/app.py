@@ -13,7 +13,7 @@ from services.logs.config import LogsConfig
 from services.logs.ingest import Checker, LogIngest
 from services.logs.model import LogColumns
 from services.logs.query import LogQuery
-from services.logs.rpc import DOMAIN, RAW, LogServicer, OtlpLogsServicer
+from services.logs.rpc import DOMAIN, INGEST, RAW, LogServicer
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
 from services.logs.tail import LogTail
 from services.shared.application import Parts, Place, SignalApplication
@@ -22,6 +22,7 @@ from services.shared.bus.intake import Intake
 from services.shared.bus.port import Header, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
+from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import otlp_handler
 from services.shared.rpc.server import Binding, Endpoints, Ready
 from services.shared.telemetry.setup import server_interceptors
@@ -69,10 +70,10 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
             domain=DOMAIN,
             bindings=(
                 Binding(_SERVICE, servicer, RAW),
-                Binding(_OTLP_SERVICE, OtlpLogsServicer(servicer), frozenset({"Export"})),
+                Binding(_OTLP_SERVICE, OtlpServicer(servicer.ingest), frozenset({"Export"})),
             ),
             ready=ready,
-            otlp={"/v1/logs": otlp_handler(servicer.export, logs_service_pb2.ExportLogsServiceRequest, DOMAIN)},
+            otlp={"/v1/logs": otlp_handler(servicer.ingest.export, INGEST.otlp[0], DOMAIN)},
             interceptors=server_interceptors(),
         )
 

@@ -27,15 +27,9 @@ from services.logs.model import (
     Selection,
     Span,
 )
-from services.shared.bus.intake import Receipt, summarize
 from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc import attributes, times
-from services.shared.rpc.ingest_stream import rejections
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
-
-UNARY = logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name
-STREAM = logs_pb2.StreamLogsRequest.DESCRIPTOR.full_name
-OTLP = logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name
 
 _NEWEST_FIRST = {"": True, "timestamp desc": True, "timestamp asc": False, "timestamp": False}
 # gRPC clients take messages of 4 MiB unless told otherwise.
@@ -91,24 +85,6 @@ _WIRE = IngestWire(
     Dialect(logs_pb2.StreamLogsRequest, "entries", _airis_records),
     Dialect(logs_service_pb2.ExportLogsServiceRequest, "resource_logs", otlp.records),
 )
-
-
-def ingest_response(receipt: Receipt, domain: str) -> logs_pb2.IngestLogsResponse:
-    """The answer of our own dialect."""
-    return logs_pb2.IngestLogsResponse(
-        accepted_count=receipt.accepted_count,
-        rejections=rejections(receipt, domain),
-        position=receipt.position,
-    )
-
-
-def export_response(receipt: Receipt) -> logs_service_pb2.ExportLogsServiceResponse:
-    """The answer of OTLP: partial success when records were refused."""
-    response = logs_service_pb2.ExportLogsServiceResponse()
-    if receipt.rejected:
-        response.partial_success.rejected_log_records = len(receipt.rejected)
-        response.partial_success.error_message = summarize(receipt.rejected.values())
-    return response
 
 
 def selection(request: Any, tenant: str, now_ns: int) -> Selection:

@@ -13,21 +13,28 @@ from services.logs.ingest import LogIngest
 from services.logs.model import Cursor, Selection
 from services.logs.query import LogQuery
 from services.logs.tail import LogTail
-from services.shared.bus.intake import Origin, Receipt
 from services.shared.errors import FieldViolation, InvalidArgumentError, UnimplementedError
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import Context, remaining, tenant
-from services.shared.rpc.ingest_stream import StreamDialect, serve_stream
+from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
 from services.shared.rpc.watching import Limits
 
 DOMAIN = "logs.airis"
 RAW = frozenset({"IngestLogs", "StreamLogs"})
 
 _DEFAULT_PAGE = 50
-_QUERYABLE = 2
 _SECOND_NS = 1_000_000_000
 _LEAST_ANOMALY_STEP = 10 * _SECOND_NS
 _ANOMALY_STEP = 60 * _SECOND_NS
+
+INGEST = IngestContract(
+    DOMAIN,
+    convert.decode,
+    unary=(logs_pb2.IngestLogsRequest, logs_pb2.IngestLogsResponse),
+    stream=(logs_pb2.StreamLogsRequest, logs_pb2.StreamLogsResponse),
+    otlp=(logs_service_pb2.ExportLogsServiceRequest, logs_service_pb2.ExportLogsServiceResponse),
+    refused="rejected_log_records",
+)
 
 
 class LogServicer:
@@ -41,50 +48,18 @@ class LogServicer:
     """
 
     def __init__(self, ingest: LogIngest, query: LogQuery, tail: LogTail, clock: Callable[[], int]) -> None:
-        self._ingest = ingest
+        self.ingest = IngestMethods(INGEST, ingest)
         self._query = query
         self._tail = tail
         self._clock = clock
 
     async def IngestLogs(self, payload: bytes, context: Context) -> logs_pb2.IngestLogsResponse:
-        records, fields = convert.decode(convert.UNARY, payload)
-        origin = Origin(
-            tenant(context),
-            convert.UNARY,
-            request_id=fields["request_id"],
-            wait_queryable=fields["wait_for"] == _QUERYABLE,
-        )
-        return convert.ingest_response(await self._ingest.ingest(records, payload, origin), DOMAIN)
+        return await self.ingest.unary(payload, context)
 
     def StreamLogs(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[logs_pb2.StreamLogsResponse]:
-        owner = tenant(context)
-
-        def origin(producer_id: str, sequence: int) -> Origin:
-            return Origin(owner, convert.STREAM, producer_id=producer_id, sequence=sequence)
-
-        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
-            records, _ = convert.decode(convert.STREAM, payload)
-            return await self._ingest.ingest(records, payload, origin(producer_id, sequence))
-
-        intake = self._ingest.intake
-        return serve_stream(
-            requests,
-            StreamDialect(
-                DOMAIN,
-                logs_pb2.StreamLogsRequest,
-                logs_pb2.StreamLogsResponse,
-                ingest,
-                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
-                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
-            ),
-        )
-
-    async def export(self, payload: bytes, owner: str = "default") -> logs_service_pb2.ExportLogsServiceResponse:
-        """OTLP, over gRPC and HTTP."""
-        records, _ = convert.decode(convert.OTLP, payload)
-        return convert.export_response(await self._ingest.ingest(records, payload, Origin(owner, convert.OTLP)))
+        return self.ingest.stream(requests, context)
 
     async def SearchLogs(self, request: logs_pb2.SearchLogsRequest, context: Context) -> logs_pb2.SearchLogsResponse:
         size = request.page_size or _DEFAULT_PAGE
@@ -191,13 +166,3 @@ def _refuse_pipelines() -> NoReturn:
     raise UnimplementedError(
         "Parsing pipelines are not part of this version. Send entries with their fields in `labels` and `metadata`."
     )
-
-
-class OtlpLogsServicer:
-    """Answers OTLP's `LogsService`."""
-
-    def __init__(self, servicer: LogServicer) -> None:
-        self._servicer = servicer
-
-    async def Export(self, payload: bytes, context: Context) -> logs_service_pb2.ExportLogsServiceResponse:
-        return await self._servicer.export(payload, tenant(context))

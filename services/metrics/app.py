@@ -13,7 +13,7 @@ from services.metrics.config import MetricsConfig
 from services.metrics.ingest import Checker, MetricIngest
 from services.metrics.model import MetricColumns
 from services.metrics.query import MetricQuery
-from services.metrics.rpc import DOMAIN, RAW, MetricsServicer, OtlpMetricsServicer
+from services.metrics.rpc import DOMAIN, INGEST, RAW, MetricsServicer
 from services.metrics.series import SeriesIndex
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
 from services.shared.application import Parts, Place, SignalApplication
@@ -22,6 +22,7 @@ from services.shared.bus.intake import Intake
 from services.shared.bus.port import Header, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
+from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import otlp_handler
 from services.shared.rpc.server import Binding, Endpoints, Ready
 from services.shared.telemetry.setup import server_interceptors
@@ -68,12 +69,10 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
             domain=DOMAIN,
             bindings=(
                 Binding(_SERVICE, servicer, RAW),
-                Binding(_OTLP_SERVICE, OtlpMetricsServicer(servicer), frozenset({"Export"})),
+                Binding(_OTLP_SERVICE, OtlpServicer(servicer.ingest), frozenset({"Export"})),
             ),
             ready=ready,
-            otlp={
-                "/v1/metrics": otlp_handler(servicer.export, metrics_service_pb2.ExportMetricsServiceRequest, DOMAIN)
-            },
+            otlp={"/v1/metrics": otlp_handler(servicer.ingest.export, INGEST.otlp[0], DOMAIN)},
             interceptors=server_interceptors(),
         )
 

@@ -23,14 +23,8 @@ from services.metrics.model import (
     RangeQuery,
     Series,
 )
-from services.shared.bus.intake import Receipt, summarize
 from services.shared.rpc import attributes, times
-from services.shared.rpc.ingest_stream import rejections
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
-
-UNARY = metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name
-STREAM = metrics_pb2.StreamMetricsRequest.DESCRIPTOR.full_name
-OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name
 
 DEFAULT_MAX_SERIES = 1000
 
@@ -100,24 +94,6 @@ _WIRE = IngestWire(
     Dialect(metrics_pb2.StreamMetricsRequest, "metrics", _airis_points),
     Dialect(metrics_service_pb2.ExportMetricsServiceRequest, "resource_metrics", otlp.points),
 )
-
-
-def ingest_response(receipt: Receipt, domain: str) -> metrics_pb2.IngestMetricsResponse:
-    """The answer of our own dialect."""
-    return metrics_pb2.IngestMetricsResponse(
-        accepted_count=receipt.accepted_count,
-        rejections=rejections(receipt, domain),
-        position=receipt.position,
-    )
-
-
-def export_response(receipt: Receipt) -> metrics_service_pb2.ExportMetricsServiceResponse:
-    """The answer of OTLP: partial success when points were refused."""
-    response = metrics_service_pb2.ExportMetricsServiceResponse()
-    if receipt.rejected:
-        response.partial_success.rejected_data_points = len(receipt.rejected)
-        response.partial_success.error_message = summarize(receipt.rejected.values())
-    return response
 
 
 def range_query(request: metrics_pb2.QueryMetricsRequest, tenant: str, now_ns: int) -> RangeQuery:

@@ -11,10 +11,9 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from services.metrics import convert
 from services.metrics.ingest import MetricIngest
 from services.metrics.query import MetricQuery
-from services.shared.bus.intake import Origin, Receipt
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import QUERY_SECONDS, Context, remaining, tenant
-from services.shared.rpc.ingest_stream import StreamDialect, serve_stream
+from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
 from services.shared.rpc.watching import Limits, ticks
 
 DOMAIN = "metrics.airis"
@@ -22,7 +21,15 @@ RAW = frozenset({"IngestMetrics", "StreamMetrics"})
 
 _DEFAULT_PAGE = 100
 _WATCH_INTERVAL = 10.0
-_QUERYABLE = 2
+
+INGEST = IngestContract(
+    DOMAIN,
+    convert.decode,
+    unary=(metrics_pb2.IngestMetricsRequest, metrics_pb2.IngestMetricsResponse),
+    stream=(metrics_pb2.StreamMetricsRequest, metrics_pb2.StreamMetricsResponse),
+    otlp=(metrics_service_pb2.ExportMetricsServiceRequest, metrics_service_pb2.ExportMetricsServiceResponse),
+    refused="rejected_data_points",
+)
 
 
 class MetricsServicer:
@@ -35,49 +42,17 @@ class MetricsServicer:
     """
 
     def __init__(self, ingest: MetricIngest, query: MetricQuery, clock: Callable[[], int]) -> None:
-        self._ingest = ingest
+        self.ingest = IngestMethods(INGEST, ingest)
         self._query = query
         self._clock = clock
 
     async def IngestMetrics(self, payload: bytes, context: Context) -> metrics_pb2.IngestMetricsResponse:
-        points, fields = convert.decode(convert.UNARY, payload)
-        origin = Origin(
-            tenant(context),
-            convert.UNARY,
-            request_id=fields["request_id"],
-            wait_queryable=fields["wait_for"] == _QUERYABLE,
-        )
-        return convert.ingest_response(await self._ingest.ingest(points, payload, origin), DOMAIN)
+        return await self.ingest.unary(payload, context)
 
     def StreamMetrics(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[metrics_pb2.StreamMetricsResponse]:
-        owner = tenant(context)
-
-        def origin(producer_id: str, sequence: int) -> Origin:
-            return Origin(owner, convert.STREAM, producer_id=producer_id, sequence=sequence)
-
-        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
-            points, _ = convert.decode(convert.STREAM, payload)
-            return await self._ingest.ingest(points, payload, origin(producer_id, sequence))
-
-        intake = self._ingest.intake
-        return serve_stream(
-            requests,
-            StreamDialect(
-                DOMAIN,
-                metrics_pb2.StreamMetricsRequest,
-                metrics_pb2.StreamMetricsResponse,
-                ingest,
-                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
-                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
-            ),
-        )
-
-    async def export(self, payload: bytes, owner: str = "default") -> metrics_service_pb2.ExportMetricsServiceResponse:
-        """OTLP, over gRPC and HTTP."""
-        points, _ = convert.decode(convert.OTLP, payload)
-        return convert.export_response(await self._ingest.ingest(points, payload, Origin(owner, convert.OTLP)))
+        return self.ingest.stream(requests, context)
 
     async def QueryMetrics(
         self, request: metrics_pb2.QueryMetricsRequest, context: Context
@@ -143,13 +118,3 @@ class MetricsServicer:
             yield metrics_pb2.WatchMetricsResponse(
                 result=convert.query_response(result), evaluation_time=times.to_timestamp(now)
             )
-
-
-class OtlpMetricsServicer:
-    """Answers OTLP's `MetricsService`."""
-
-    def __init__(self, servicer: MetricsServicer) -> None:
-        self._servicer = servicer
-
-    async def Export(self, payload: bytes, context: Context) -> metrics_service_pb2.ExportMetricsServiceResponse:
-        return await self._servicer.export(payload, tenant(context))

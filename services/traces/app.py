@@ -14,6 +14,7 @@ from services.shared.bus.intake import Intake
 from services.shared.bus.port import Header, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
+from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import otlp_handler
 from services.shared.rpc.server import Binding, Endpoints, Ready
 from services.shared.telemetry.setup import server_interceptors
@@ -22,7 +23,7 @@ from services.traces.config import TracesConfig
 from services.traces.ingest import Checker, SpanIngest
 from services.traces.model import SpanColumns
 from services.traces.query import TraceQuery
-from services.traces.rpc import DOMAIN, RAW, OtlpTraceServicer, TraceServicer
+from services.traces.rpc import DOMAIN, INGEST, RAW, TraceServicer
 from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
 
 _SERVICE = traces_pb2.DESCRIPTOR.services_by_name["TraceService"]
@@ -66,10 +67,10 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
             domain=DOMAIN,
             bindings=(
                 Binding(_SERVICE, servicer, RAW),
-                Binding(_OTLP_SERVICE, OtlpTraceServicer(servicer), frozenset({"Export"})),
+                Binding(_OTLP_SERVICE, OtlpServicer(servicer.ingest), frozenset({"Export"})),
             ),
             ready=ready,
-            otlp={"/v1/traces": otlp_handler(servicer.export, trace_service_pb2.ExportTraceServiceRequest, DOMAIN)},
+            otlp={"/v1/traces": otlp_handler(servicer.ingest.export, INGEST.otlp[0], DOMAIN)},
             interceptors=server_interceptors(),
         )
 

@@ -13,9 +13,7 @@ from airis.traces.v1 import traces_pb2
 from google.protobuf import struct_pb2, timestamp_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from services.shared.bus.intake import Receipt, summarize
 from services.shared.rpc import attributes, times
-from services.shared.rpc.ingest_stream import rejections
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 from services.traces import otlp
 from services.traces.model import (
@@ -34,10 +32,6 @@ from services.traces.model import (
     TraceComparison,
     TraceSummary,
 )
-
-UNARY = traces_pb2.IngestSpansRequest.DESCRIPTOR.full_name
-STREAM = traces_pb2.StreamSpansRequest.DESCRIPTOR.full_name
-OTLP = trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR.full_name
 
 
 def decode(message_type: str, payload: bytes) -> tuple[Spans, dict[str, Any]]:
@@ -84,24 +78,6 @@ _WIRE = IngestWire(
     Dialect(traces_pb2.StreamSpansRequest, "spans", _airis_spans),
     Dialect(trace_service_pb2.ExportTraceServiceRequest, "resource_spans", otlp.spans),
 )
-
-
-def ingest_response(receipt: Receipt, domain: str) -> traces_pb2.IngestSpansResponse:
-    """The answer of our own dialect."""
-    return traces_pb2.IngestSpansResponse(
-        accepted_count=receipt.accepted_count,
-        rejections=rejections(receipt, domain),
-        position=receipt.position,
-    )
-
-
-def export_response(receipt: Receipt) -> trace_service_pb2.ExportTraceServiceResponse:
-    """The answer of OTLP: partial success when spans were refused."""
-    response = trace_service_pb2.ExportTraceServiceResponse()
-    if receipt.rejected:
-        response.partial_success.rejected_spans = len(receipt.rejected)
-        response.partial_success.error_message = summarize(receipt.rejected.values())
-    return response
 
 
 def time_range(request: Any, now_ns: int) -> tuple[int, int]:

@@ -8,10 +8,9 @@ from typing import Any
 from airis.traces.v1 import traces_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from services.shared.bus.intake import Origin, Receipt
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import Context, remaining, tenant
-from services.shared.rpc.ingest_stream import StreamDialect, serve_stream
+from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
 from services.traces import convert
 from services.traces.ingest import SpanIngest
 from services.traces.model import LatencyQuery, TraceOrder, TraceSearch
@@ -23,7 +22,15 @@ RAW = frozenset({"IngestSpans", "StreamSpans"})
 _DEFAULT_PAGE = 100
 _DEFAULT_TRACES = 20
 _DEFAULT_BOTTLENECKS = 20
-_QUERYABLE = 2
+
+INGEST = IngestContract(
+    DOMAIN,
+    convert.decode,
+    unary=(traces_pb2.IngestSpansRequest, traces_pb2.IngestSpansResponse),
+    stream=(traces_pb2.StreamSpansRequest, traces_pb2.StreamSpansResponse),
+    otlp=(trace_service_pb2.ExportTraceServiceRequest, trace_service_pb2.ExportTraceServiceResponse),
+    refused="rejected_spans",
+)
 
 
 class TraceServicer:
@@ -36,49 +43,17 @@ class TraceServicer:
     """
 
     def __init__(self, ingest: SpanIngest, query: TraceQuery, clock: Callable[[], int]) -> None:
-        self._ingest = ingest
+        self.ingest = IngestMethods(INGEST, ingest)
         self._query = query
         self._clock = clock
 
     async def IngestSpans(self, payload: bytes, context: Context) -> traces_pb2.IngestSpansResponse:
-        spans, fields = convert.decode(convert.UNARY, payload)
-        origin = Origin(
-            tenant(context),
-            convert.UNARY,
-            request_id=fields["request_id"],
-            wait_queryable=fields["wait_for"] == _QUERYABLE,
-        )
-        return convert.ingest_response(await self._ingest.ingest(spans, payload, origin), DOMAIN)
+        return await self.ingest.unary(payload, context)
 
     def StreamSpans(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[traces_pb2.StreamSpansResponse]:
-        owner = tenant(context)
-
-        def origin(producer_id: str, sequence: int) -> Origin:
-            return Origin(owner, convert.STREAM, producer_id=producer_id, sequence=sequence)
-
-        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
-            spans, _ = convert.decode(convert.STREAM, payload)
-            return await self._ingest.ingest(spans, payload, origin(producer_id, sequence))
-
-        intake = self._ingest.intake
-        return serve_stream(
-            requests,
-            StreamDialect(
-                DOMAIN,
-                traces_pb2.StreamSpansRequest,
-                traces_pb2.StreamSpansResponse,
-                ingest,
-                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
-                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
-            ),
-        )
-
-    async def export(self, payload: bytes, owner: str = "default") -> trace_service_pb2.ExportTraceServiceResponse:
-        """OTLP, over gRPC and HTTP."""
-        spans, _ = convert.decode(convert.OTLP, payload)
-        return convert.export_response(await self._ingest.ingest(spans, payload, Origin(owner, convert.OTLP)))
+        return self.ingest.stream(requests, context)
 
     async def GetTrace(self, request: traces_pb2.GetTraceRequest, context: Context) -> traces_pb2.Trace:
         return convert.trace(await self._query.trace(tenant(context), request.trace_id, remaining(context)))
@@ -175,13 +150,3 @@ class TraceServicer:
     def _cursor(self, request: Any, *types: type) -> list[Any] | None:
         """The range that the first page had, and where to go on."""
         return pages.decode_page_token(request, int, int, *types)
-
-
-class OtlpTraceServicer:
-    """Answers OTLP's `TraceService`."""
-
-    def __init__(self, servicer: TraceServicer) -> None:
-        self._servicer = servicer
-
-    async def Export(self, payload: bytes, context: Context) -> trace_service_pb2.ExportTraceServiceResponse:
-        return await self._servicer.export(payload, tenant(context))

@@ -1,0 +1,133 @@
+"""The ingest methods of a servicer, the same for every signal: three dialects onto its one `ingest`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from airis.common.v1 import ingest_pb2
+
+from services.shared.bus.intake import Intake, Origin, Receipt, summarize
+from services.shared.rpc.context import Context, tenant
+from services.shared.rpc.ingest_stream import StreamDialect, rejections, serve_stream
+
+ItemsT = TypeVar("ItemsT")
+ResponseT = TypeVar("ResponseT")
+ItemsT_contra = TypeVar("ItemsT_contra", contravariant=True)
+
+
+class Ingest(Protocol[ItemsT_contra]):
+    """What `ingest.py` of a signal offers."""
+
+    @property
+    def intake(self) -> Intake[Any]:
+        """Makes batches durable."""
+        ...
+
+    async def ingest(self, items: ItemsT_contra, payload: bytes, origin: Origin, /) -> Receipt:
+        """Makes the valid items of a batch durable, once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestContract(Generic[ItemsT, ResponseT]):
+    """What differs between the signals.
+
+    Attributes:
+        domain: The ErrorInfo domain: "metrics.airis".
+        decode: Takes the full name of a request's message and its bytes; gives the items, and the other fields.
+        unary: Request and response class of the unary method.
+        stream: Those of the stream.
+        otlp: Those of OTLP's `Export`.
+        refused: The field of OTLP's `partial_success` that counts refused items.
+    """
+
+    domain: str
+    decode: Callable[[str, bytes], tuple[ItemsT, dict[str, Any]]]
+    unary: tuple[Any, Callable[..., ResponseT]]
+    stream: tuple[Any, Any]
+    otlp: tuple[Any, Any]
+    refused: str
+
+
+class IngestMethods(Generic[ItemsT, ResponseT]):
+    """Answers a signal's ingest methods, which get wire bytes.
+
+    Args:
+        contract: The messages.
+        ingest: Takes the items.
+    """
+
+    def __init__(self, contract: IngestContract[ItemsT, ResponseT], ingest: Ingest[ItemsT]) -> None:
+        self._contract = contract
+        self._ingest = ingest
+
+    async def unary(self, payload: bytes, context: Context) -> ResponseT:
+        """Answers the unary method."""
+        request, response = self._contract.unary
+        message_type = request.DESCRIPTOR.full_name
+        items, fields = self._contract.decode(message_type, payload)
+        origin = Origin(
+            tenant(context),
+            message_type,
+            request_id=fields["request_id"],
+            wait_queryable=fields["wait_for"] == ingest_pb2.Acknowledgement.QUERYABLE,
+        )
+        receipt = await self._ingest.ingest(items, payload, origin)
+        return response(
+            accepted_count=receipt.accepted_count,
+            rejections=rejections(receipt, self._contract.domain),
+            position=receipt.position,
+        )
+
+    def stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        """Answers the stream."""
+        request, response = self._contract.stream
+        message_type, owner, intake = request.DESCRIPTOR.full_name, tenant(context), self._ingest.intake
+
+        def origin(producer_id: str, sequence: int) -> Origin:
+            return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
+
+        async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
+            items, _ = self._contract.decode(message_type, payload)
+            return await self._ingest.ingest(items, payload, origin(producer_id, sequence))
+
+        return serve_stream(
+            requests,
+            StreamDialect(
+                self._contract.domain,
+                request,
+                response,
+                ingest,
+                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
+                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
+            ),
+        )
+
+    async def export(self, payload: bytes, owner: str = "default") -> Any:
+        """Answers OTLP's `Export`, over gRPC and HTTP: with a partial success when items were refused."""
+        request, response = self._contract.otlp
+        message_type = request.DESCRIPTOR.full_name
+        items, _ = self._contract.decode(message_type, payload)
+        receipt = await self._ingest.ingest(items, payload, Origin(owner, message_type))
+        answer = response()
+        if receipt.rejected:
+            setattr(answer.partial_success, self._contract.refused, len(receipt.rejected))
+            answer.partial_success.error_message = summarize(receipt.rejected.values())
+        return answer
+
+
+class OtlpServicer:
+    """Answers a signal's OTLP service.
+
+    Args:
+        methods: The signal's ingest methods.
+    """
+
+    def __init__(self, methods: IngestMethods[Any, Any]) -> None:
+        self._methods = methods
+
+    async def Export(self, payload: bytes, context: Context) -> Any:  # noqa: N802 (the name of the contract)
+        """Takes a request's wire bytes."""
+        return await self._methods.export(payload, tenant(context))
