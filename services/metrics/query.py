@@ -9,6 +9,7 @@ from services.metrics import distribution_query
 from services.metrics.model import (
     DISTRIBUTION_KINDS,
     RAW_AGGREGATIONS,
+    Capabilities,
     LabelValues,
     MetricDescriptor,
     QueryResult,
@@ -39,9 +40,15 @@ _STEPS = tuple(
 )
 
 
-def choose_step(start: int, end: int) -> int:
-    """A round step, in milliseconds, that gives about 120 points for a range of milliseconds."""
-    wanted = (end - start) / _WANTED_STEPS
+def choose_step(start: int, end: int, least: int = 0) -> int:
+    """A round step, in milliseconds, that gives about 120 points for a range of milliseconds.
+
+    Args:
+        start: The beginning of the range.
+        end: Its end.
+        least: The shortest step that can be answered.
+    """
+    wanted = max((end - start) / _WANTED_STEPS, least)
     return next((step for step in _STEPS if step >= wanted), -(-int(wanted) // _STEPS[-1]) * _STEPS[-1])
 
 
@@ -80,7 +87,13 @@ class MetricQuery:
             UnimplementedError: The store does not know the aggregation.
             ResourceExhaustedError: The answer is too large.
         """
-        step = query.step or choose_step(query.start, query.end)
+        able = self._reader.capabilities(now_ms)
+        if query.aggregation not in able.aggregations:
+            raise UnimplementedError(f"The configured store does not compute {query.aggregation.name}.")
+        old = able.raw_since is None or query.start < int(able.raw_since.timestamp() * 1000)
+        if old and query.aggregation in RAW_AGGREGATIONS:
+            raise _beyond_retention(query.aggregation.name, able)
+        step = query.step or choose_step(query.start, query.end, _ROLLUPS[-1] if old else 0)
         if step >= query.end - query.start:
             step = 0
         elif (query.end - query.start) // step > _MAX_STEPS:
@@ -89,9 +102,10 @@ class MetricQuery:
                 violations=(FieldViolation("step", f"gives more than {_MAX_STEPS} points a series"),),
             )
         query = replace(query, step=step)
-        self._require(query, now_ms)
         series = self._filter(query.filter)
         chosen = plan(query)
+        if old and not chosen.resolution:
+            raise _beyond_retention("A step, or a range, that has no whole minutes", able)
         # Most metrics have samples: asking at the same time what kinds there are saves them a round trip.
         kinds, found = await asyncio.gather(
             self._reader.kinds(query, series, timeout), self._reader.aggregate(query, chosen, series, timeout)
@@ -103,6 +117,8 @@ class MetricQuery:
                     "common answer. Choose one with a filter, as in `kind = GAUGE`.",
                     reason="INCOMPATIBLE_DATA",
                 )
+            if old:
+                raise _beyond_retention("A question about a histogram or summary", able)
             lookback = max(query.step, distribution_query.LOOKBACK_MS)
             table = await self._reader.distributions(query, series, lookback, timeout)
             return QueryResult(distribution_query.evaluate(table, query), 0, step or query.end - query.start)
@@ -129,16 +145,9 @@ class MetricQuery:
     def _filter(self, text: str) -> Checked | None:
         return read_filter(text, SCHEMA)
 
-    def _require(self, query: RangeQuery, now_ms: int) -> None:
-        able = self._reader.capabilities(now_ms)
-        if query.aggregation not in able.aggregations:
-            raise UnimplementedError(f"The configured store does not compute {query.aggregation.name}.")
-        if query.aggregation in RAW_AGGREGATIONS:
-            since = None if able.raw_since is None else int(able.raw_since.timestamp() * 1000)
-            if since is None or query.start < since:
-                raise FailedPreconditionError(
-                    f"{query.aggregation.name} needs raw data, which is kept since "
-                    f"{able.raw_since.isoformat(timespec='seconds') if able.raw_since else 'never'}. "
-                    "Choose a later start_time.",
-                    reason="BEYOND_RETENTION",
-                )
+
+def _beyond_retention(what: str, able: Capabilities) -> FailedPreconditionError:
+    since = able.raw_since.isoformat(timespec="seconds") if able.raw_since else "never"
+    return FailedPreconditionError(
+        f"{what} needs raw data, which is kept since {since}. Choose a later start_time.", reason="BEYOND_RETENTION"
+    )

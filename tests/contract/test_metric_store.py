@@ -165,6 +165,17 @@ async def test_raw_aggregations_are_refused_beyond_the_retention(store: ClickHou
     assert caught.value.reason == "BEYOND_RETENTION"
 
 
+async def test_figures_outlive_raw_data_and_what_only_raw_data_knows_is_refused(store: ClickHouseMetricStore) -> None:
+    late = BASE + 91 * 86_400_000
+    chosen = await MetricQuery(store).query(ask(Aggregation.SUM, BASE, BASE + 3_600_000, 0), late, 10.0)
+    assert (chosen.resolution, chosen.step) == (60_000, 60_000)
+    assert sum(chosen.series[0].values) == sum(v for host, at, v in SAMPLES if host == "a" and at < BASE + 3_600_000)
+    for step in (5_000, 90_000):
+        with pytest.raises(FailedPreconditionError) as caught:
+            await MetricQuery(store).query(ask(Aggregation.SUM, BASE, BASE + 3_600_000, step), late, 10.0)
+        assert caught.value.reason == "BEYOND_RETENTION"
+
+
 async def test_more_groups_than_asked_for_is_an_error(store: ClickHouseMetricStore) -> None:
     with pytest.raises(ResourceExhaustedError):
         await MetricQuery(store).query(ask(Aggregation.SUM, BASE, NOW, 60_000, max_series=2), NOW, 10.0)
