@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -64,9 +65,9 @@ def _check_condition(condition: Condition, path: str, group_count: int) -> None:
         raise _invalid("group_by", f"names {group_count} labels; with log_query it can be {_LOG_GROUPS}")
 
 
-def _check_filter(text: str, path: str) -> None:
+def _check_filter(text: str, path: str, check: Callable[[str], None] = check_signal_filter) -> None:
     try:
-        check_signal_filter(text)
+        check(text)
     except InvalidArgumentError as error:
         violation = FieldViolation(path, error.message, error.reason)
         raise InvalidArgumentError(error.message, reason=error.reason, violations=(violation,)) from error
@@ -76,11 +77,7 @@ def check_silence(silence: Silence) -> None:
     """Checks a silence. Raises: InvalidArgumentError."""
     if silence.end_time <= silence.start_time:
         raise _invalid("end_time", "must be after start_time")
-    try:
-        check_silence_filter(silence.filter)
-    except InvalidArgumentError as error:
-        violation = FieldViolation("filter", error.message, error.reason)
-        raise InvalidArgumentError(error.message, reason=error.reason, violations=(violation,)) from error
+    _check_filter(silence.filter, "filter", check_silence_filter)
 
 
 def check_policy(policy: EscalationPolicy) -> None:

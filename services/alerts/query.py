@@ -226,7 +226,7 @@ class AlertQueries:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a rule finds now: the groups, whether the conditions hold in each, and whether in any."""
+    """What a rule finds now: the groups, and whether the conditions hold in each."""
 
     groups: Sequence[GroupReading]
     holds: Sequence[bool]

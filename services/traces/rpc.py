@@ -149,4 +149,10 @@ class TraceServicer:
 
     def _cursor(self, request: Any, *types: type) -> list[Any] | None:
         """The range that the first page had, and where to go on."""
-        return pages.decode_page_token(request, int, int, *types)
+        cursor = pages.decode_page_token(request, int, int, *types)
+        if cursor is not None and (
+            not 0 <= cursor[0] < cursor[1] < 2**63
+            or any(isinstance(part, int) and not 0 <= part < 2**63 for part in cursor[2:])
+        ):
+            raise pages.invalid_page_token()
+        return cursor

@@ -102,7 +102,7 @@ def build_tree(spans: Sequence[Span]) -> SpanTree:
     members = _distinct(spans, warned)
     parents, orphans = _find_parents(members, warned)
     cut = _cut_cycles(members, parents, warned)
-    first = _first(members, parents, orphans, cut)
+    first = _first(parents, orphans, cut)
 
     adopted = [parent is None for parent in parents]
     adopted[first] = False
@@ -242,7 +242,7 @@ def _cut_cycles(members: list[Span], parents: list[int | None], warned: dict[Pat
     return cut
 
 
-def _first(members: list[Span], parents: list[int | None], orphans: set[int], cut: set[int]) -> int:
+def _first(parents: list[int | None], orphans: set[int], cut: set[int]) -> int:
     tops = [index for index, parent in enumerate(parents) if parent is None]
     return next((index for index in tops if index not in orphans and index not in cut), tops[0])
 

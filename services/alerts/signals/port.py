@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.alerts.evaluate import Reading
 from services.alerts.model import AlertRule, Condition
@@ -64,8 +64,8 @@ async def read_conditions(
     return readings
 
 
-async def _all(reads: Sequence[object]) -> list[Reading]:
-    tasks = [asyncio.ensure_future(read) for read in reads]  # type: ignore[call-overload]
+async def _all(reads: Sequence[Coroutine[Any, Any, Reading]]) -> list[Reading]:
+    tasks = [asyncio.create_task(read) for read in reads]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

@@ -20,7 +20,6 @@ from services.alerts.model import (
     AlertRule,
     AlertState,
     Channel,
-    EscalationPolicy,
     EventKind,
     Resource,
     Silence,
@@ -226,7 +225,6 @@ class SilenceStore(ResourceStore[Silence], Protocol):
 
 
 ChannelStore: TypeAlias = ResourceStore[Channel]
-PolicyStore: TypeAlias = ResourceStore[EscalationPolicy]
 
 
 class EventSignal(Protocol):

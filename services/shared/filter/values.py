@@ -71,7 +71,7 @@ def _number(field: Field, operator: Operator, node: Comparison) -> tuple[Test, i
     is_whole = field.kind is Kind.INTEGER
     if node.value.kind is not LiteralKind.INTEGER and (is_whole or node.value.kind is not LiteralKind.NUMBER):
         raise _wrong(field, node, "one such as 500, without quotes" if is_whole else "one such as 0.5, without quotes")
-    return _ordering(field, operator, node), _fit(node.value, node, whole=is_whole)
+    return _ordering(operator), _fit(node.value, node, whole=is_whole)
 
 
 def _fit(literal: Literal, node: Comparison, *, whole: bool) -> int | float:
@@ -101,14 +101,14 @@ def _duration(field: Field, operator: Operator, node: Comparison) -> tuple[Test,
     value = node.value.value if node.value.kind is LiteralKind.DURATION else read_duration(node.value.text)
     if not isinstance(value, int) or value not in _INT64:
         raise _wrong(field, node, "a duration with its unit (ns, us, ms, s, m, h, d), such as 100ms or 1.5h")
-    return _ordering(field, operator, node), value
+    return _ordering(operator), value
 
 
 def _timestamp(field: Field, operator: Operator, node: Comparison) -> tuple[Test, int]:
     value = node.value.value if node.value.kind is LiteralKind.TIMESTAMP else read_timestamp(node.value.text)
     if not isinstance(value, int) or value not in _INT64:
         raise _wrong(field, node, 'an RFC 3339 time between 1678 and 2262, such as "2026-01-31T09:00:00Z"')
-    return _ordering(field, operator, node), value
+    return _ordering(operator), value
 
 
 def _enum(field: Field, operator: Operator, node: Comparison) -> tuple[Test, tuple[str, ...]]:
@@ -140,7 +140,7 @@ def _typed(field: Field, operator: Operator, node: Comparison) -> tuple[Test, st
     """A value of a typed map: the literal decides which type is meant."""
     literal = node.value
     if literal.kind in (LiteralKind.INTEGER, LiteralKind.NUMBER):
-        return _ordering(field, operator, node), _fit(literal, node, whole=False)
+        return _ordering(operator), _fit(literal, node, whole=False)
     if literal.kind is LiteralKind.BOOLEAN:
         return _boolean(field, operator, node)
     if operator not in (Operator.EQUAL, Operator.HAS) and literal.kind not in _TEXT:
@@ -148,7 +148,7 @@ def _typed(field: Field, operator: Operator, node: Comparison) -> tuple[Test, st
     return _string(field, operator, node)
 
 
-def _ordering(field: Field, operator: Operator, node: Comparison) -> Test:
+def _ordering(operator: Operator) -> Test:
     """Where "contains" makes no sense, ":" means "="."""
     return Test.EQUAL if operator is Operator.HAS else _ORDER[operator]
 

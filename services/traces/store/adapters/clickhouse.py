@@ -96,8 +96,7 @@ class ClickHouseTraceStore:
         rows = [] if bounds["spans"] > limit else await self._clickhouse.rows(*statement, timeout=timeout)
         if bounds["spans"] > limit or len(rows) > limit:
             raise ResourceExhaustedError(
-                f"The trace has {max(bounds['spans'], len(rows))} spans; at most {limit} can be read at once. "
-                "Search for parts of it with a filter.",
+                f"The trace has {max(bounds['spans'], len(rows))} spans; at most {limit} can be read.",
                 reason="RESULT_TOO_LARGE",
             )
         return [clickhouse_rows.whole(row) for row in rows]
