@@ -1,12 +1,13 @@
 # make run    starts the platform         make test      runs the tests
 # make check  lints, types, contracts     make generate  regenerates what comes from the protos
+# make bench  measures                    make lock      locks newer dependencies
 PYTHON ?= python3.11
 BIN := .venv/bin
 PROTOS = $(shell find proto/airis proto/buf -name '*.proto' | sort)
 SERVICES = $(shell grep -l '^service ' $(PROTOS))
 OTLP = $(shell find proto/opentelemetry -name '*_service.proto' | sort)
 
-.PHONY: run test check setup generate lock
+.PHONY: run test check setup generate bench lock
 .DEFAULT_GOAL := run
 
 setup: .venv/installed
@@ -41,6 +42,9 @@ generate: setup
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=gen $(SERVICES)
 	$(BIN)/python -m grpc_tools.protoc -Iproto --include_imports --descriptor_set_out=gen/airis.binpb $(PROTOS) $(OTLP) proto/google/rpc/error_details.proto
 	$(BIN)/python envoy/render.py
+
+bench: setup
+	$(BIN)/python -m bench.journal
 
 lock:
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra dev --no-emit-index-url \
