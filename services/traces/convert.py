@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from airis.traces.v1 import traces_pb2
-from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from services.shared.rpc import attributes, times
@@ -93,8 +94,14 @@ def time_range(request: Any, now_ns: int) -> tuple[int, int]:
     return times.time_range(given("start_time"), given("end_time"), now_ns)
 
 
-def value(item: AttributeValue) -> struct_pb2.Value:
-    """An attribute as JSON's types have it: what they cannot carry becomes text, never a wrong number."""
+def value(item: AttributeValue, levels: int = attributes.MAX_LEVELS) -> struct_pb2.Value:
+    """An attribute as JSON's types have it: what they cannot carry becomes text, never a wrong number.
+
+    Args:
+        item: The attribute.
+        levels: Lists and maps that are deeper within each other become JSON text, as clients could not read them;
+            below 0: none do.
+    """
     match item:
         case None:
             return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
@@ -109,10 +116,14 @@ def value(item: AttributeValue) -> struct_pb2.Value:
             return value(plain) if isinstance(plain, str) else struct_pb2.Value(number_value=plain)
         case float():
             return struct_pb2.Value(number_value=item) if math.isfinite(item) else value(_NON_FINITE[str(item)])
+        case Mapping() | Sequence() if levels == 0:
+            whole = json_format.MessageToDict(value(item, -1))
+            return value(json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
         case Mapping():
-            return struct_pb2.Value(struct_value=struct_pb2.Struct(fields=_values(item)))
+            fields = {key: value(each, levels - 1) for key, each in item.items()}
+            return struct_pb2.Value(struct_value=struct_pb2.Struct(fields=fields))
         case Sequence():
-            return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[value(each) for each in item]))
+            return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[value(each, levels - 1) for each in item]))
 
 
 _STATUS_CODES = {

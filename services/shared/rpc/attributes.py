@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from google.protobuf import json_format, struct_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 
 _MAX_EXACT_INTEGER = 2**53
+# A level is up to three messages within each other, and readers of protobuf go no deeper than 100.
+MAX_LEVELS = 24
+_NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +123,16 @@ def children(structs: pa.StructArray) -> dict[str, pa.Array]:
 
 
 def plain_value(encoded: str) -> object:
-    """An encoded attribute as plain JSON: lists, maps, base64 for bytes, decimal text for large integers."""
-    return _plain(json.loads(encoded))
+    """An encoded attribute as plain JSON: lists, maps, base64 for bytes, decimal text for large integers.
+
+    Lists and maps more than 24 levels deep are JSON text: no client parses an answer that is nested much deeper.
+    """
+    return _shallow(_plain(json.loads(encoded)), MAX_LEVELS)
 
 
 def plain_text(encoded: str) -> str:
     """An encoded attribute as a label's text."""
-    value = plain_value(encoded)
+    value = _plain(json.loads(encoded))
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -134,6 +141,16 @@ def plain_text(encoded: str) -> str:
 def plain_integer(value: int) -> int | str:
     """An integer as our dialect sends it: beyond 2^53 as decimal text, never as a wrong number."""
     return value if abs(value) <= _MAX_EXACT_INTEGER else str(value)
+
+
+def _shallow(value: object, levels: int) -> object:
+    if not isinstance(value, list | dict):
+        return value
+    if levels == 0:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if isinstance(value, list):
+        return [_shallow(item, levels - 1) for item in value]
+    return {key: _shallow(item, levels - 1) for key, item in value.items()}
 
 
 def _plain(value: dict[str, Any]) -> object:
@@ -216,31 +233,28 @@ def _encode_value(item: dict[str, Any] | None) -> dict[str, Any]:
     if item is None:
         return {}
     if item["struct_value"] is not None:
-        return _json_to_any(
-            {
-                key: json_format.MessageToDict(struct_pb2.Value.FromString(raw))
-                for key, raw in item["struct_value"]["fields"]
-            }
+        fields = (
+            (key, _value_as_any(struct_pb2.Value.FromString(raw or b""))) for key, raw in item["struct_value"]["fields"]
         )
+        return {"kvlistValue": {"values": [{"key": key, "value": value} for key, value in fields]}}
     if item["list_value"] is not None:
-        return _json_to_any(
-            [json_format.MessageToDict(struct_pb2.Value.FromString(raw)) for raw in item["list_value"]["values"]]
-        )
+        values = (struct_pb2.Value.FromString(raw) for raw in item["list_value"]["values"])
+        return {"arrayValue": {"values": [_value_as_any(value) for value in values]}}
     return {}
 
 
-def _json_to_any(value: object) -> dict[str, Any]:
-    match value:
-        case None:
-            return {}
-        case bool():
-            return {"boolValue": value}
-        case str():
-            return {"stringValue": value}
-        case int() | float():
-            return {"doubleValue": float(value)}
-        case list():
-            return {"arrayValue": {"values": [_json_to_any(item) for item in value]}}
-        case dict():
-            return {"kvlistValue": {"values": [{"key": k, "value": _json_to_any(v)} for k, v in value.items()]}}
-    raise TypeError(f"not a JSON value: {type(value).__name__}")
+def _value_as_any(value: struct_pb2.Value) -> dict[str, Any]:
+    match value.WhichOneof("kind"):
+        case "bool_value":
+            return {"boolValue": value.bool_value}
+        case "string_value":
+            return {"stringValue": value.string_value}
+        case "number_value":
+            number = value.number_value
+            return {"doubleValue": number if math.isfinite(number) else _NON_FINITE[str(number)]}
+        case "list_value":
+            return {"arrayValue": {"values": [_value_as_any(item) for item in value.list_value.values]}}
+        case "struct_value":
+            fields = value.struct_value.fields
+            return {"kvlistValue": {"values": [{"key": key, "value": _value_as_any(fields[key])} for key in fields]}}
+    return {}

@@ -62,7 +62,7 @@ class IngestWire(Generic[ItemsT]):
         """
         dialect = self._dialects[message_type]
         try:
-            request = self._handlers[message_type].list_to_record_batch([payload])
+            request = self._record_batch(message_type, payload)
             fields = dict(zip(request.schema.names, request.columns, strict=True))
             if dialect.items not in fields:
                 names = [field.name for field in request.schema.field("batch").type]
@@ -74,3 +74,21 @@ class IngestWire(Generic[ItemsT]):
             raise InvalidArgumentError(
                 f"The request is not a valid {message_type} message.", reason="MALFORMED_REQUEST"
             ) from error
+
+    def _record_batch(self, message_type: str, payload: bytes) -> pa.RecordBatch:
+        try:
+            return self._to_arrow(message_type, payload)
+        except ValueError:
+            # ptars stumbles over some bytes that are allowed, such as a map's entry without its value. What
+            # protobuf's own parser takes and writes anew it reads.
+            canonical = self._dialects[message_type].message.FromString(payload).SerializeToString()
+            return self._to_arrow(message_type, canonical)
+
+    def _to_arrow(self, message_type: str, payload: bytes) -> pa.RecordBatch:
+        try:
+            return self._handlers[message_type].list_to_record_batch([payload])
+        except BaseException as error:
+            # A panic in Rust is no Exception: nothing else would answer the call.
+            if type(error).__module__ != "pyo3_runtime":
+                raise
+            raise ValueError(str(error)) from error
