@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,9 @@ def _metadata(entries: pa.Array, count: int) -> pa.Array:
         string, double, boolean, encoded = (column[at] for column in columns)
         if encoded is not None:
             return attributes.plain_value(encoded)
+        if double is not None and not math.isfinite(double):
+            # JSON has no such numbers: they leave as protobuf's JSON words them.
+            return attributes.NON_FINITE[str(double)]
         return next((v for v in (string, double, boolean) if v is not None), None)
 
     return pa.array(

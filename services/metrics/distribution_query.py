@@ -8,6 +8,7 @@ buckets are brought to the coarsest scale among them.
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -212,10 +213,11 @@ def _explicit_quantile(merged: Merged, q: float) -> float | None:
 
 
 def _exponential_quantile(merged: Merged, q: float) -> float | None:
-    base: float = 2.0 ** (2.0 ** -(merged.scale or 0))
-    buckets = [(-(base ** (at + 1)), -(base**at), n) for at, n in sorted(merged.negative.items(), reverse=True)]
+    scale = merged.scale or 0
+    negative, positive = sorted(merged.negative.items(), reverse=True), sorted(merged.positive.items())
+    buckets = [(-_edge(at + 1, scale), -_edge(at, scale), n) for at, n in negative]
     buckets.append((0.0, 0.0, merged.zeros))
-    buckets += [(base**at, base ** (at + 1), n) for at, n in sorted(merged.positive.items())]
+    buckets += [(_edge(at, scale), _edge(at + 1, scale), n) for at, n in positive]
     total = sum(n for _, _, n in buckets)
     if total <= 0:
         return None
@@ -227,9 +229,19 @@ def _exponential_quantile(merged: Merged, q: float) -> float | None:
                 return lower
             # Within a bucket, observations spread evenly over the exponent.
             size: float = abs(lower) ** (1 - share) * abs(upper) ** share
-            return size if lower > 0 else -size
+            return size if upper > 0 else -size
         below += count
     return buckets[-1][1]
+
+
+def _edge(at: int, scale: int) -> float:
+    """The lower edge of an exponential bucket: base to the power of its index, or the nearest double to that."""
+    try:
+        exponent: float = math.ldexp(at, -scale)
+        edge: float = 2.0**exponent
+    except OverflowError:
+        return sys.float_info.max if at > 0 else 0.0
+    return edge
 
 
 def _incompatible(message: str) -> FailedPreconditionError:

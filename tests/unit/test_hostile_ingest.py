@@ -54,6 +54,14 @@ def test_a_number_that_json_lacks_within_a_list_is_kept_by_name() -> None:
     assert attributes.plain_value(encoded) == ["NaN", "Infinity", "-Infinity", 1.5]
 
 
+def test_a_number_that_json_lacks_is_kept_by_name_in_what_is_known_of_a_series() -> None:
+    metric = metrics_pb2.Metric(name="m")
+    metric.metadata["number"].number_value = math.inf
+    payload = metrics_pb2.IngestMetricsRequest(metrics=[metric]).SerializeToString()
+    points, _ = metrics.decode(metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name, payload)
+    assert json.loads(points.samples.column("metadata").to_pylist()[0]) == {"number": "Infinity"}
+
+
 def nested(levels: int, as_map: bool) -> common_pb2.AnyValue:
     value = common_pb2.AnyValue(string_value="deep")
     for _ in range(levels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
@@ -26,6 +27,10 @@ def explicit(bounds: list[float], counts: list[float], high: float = -math.inf) 
         (Merged(count=4, scale=0, positive={2: 4}), 0.5, 2**2.5),
         (Merged(count=4, scale=1, positive={2: 4}), 1.0, 2**1.5),
         (Merged(count=4, scale=0, zeros=4), 0.5, 0.0),
+        (Merged(count=4, scale=2**31 - 1, positive={2**31 - 1: 4}), 0.5, 1.0),
+        (Merged(count=4, scale=-(2**31), positive={1: 4}), 1.0, sys.float_info.max),
+        (Merged(count=4, scale=-(2**31), positive={-(2**31): 4}), 1.0, 0.0),
+        (Merged(count=4, scale=-(2**31), negative={1: 4}), 0.0, -sys.float_info.max),
         (Merged(count=8, scale=0, negative={1: 4}, positive={1: 4}), 0.25, -(2**1.5)),
     ],
 )

@@ -22,7 +22,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 _MAX_EXACT_INTEGER = 2**53
 # A level is up to three messages within each other, and readers of protobuf go no deeper than 100.
 MAX_LEVELS = 24
-_NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ def _value_as_any(value: struct_pb2.Value) -> dict[str, Any]:
             return {"stringValue": value.string_value}
         case "number_value":
             number = value.number_value
-            return {"doubleValue": number if math.isfinite(number) else _NON_FINITE[str(number)]}
+            return {"doubleValue": number if math.isfinite(number) else NON_FINITE[str(number)]}
         case "list_value":
             return {"arrayValue": {"values": [_value_as_any(item) for item in value.list_value.values]}}
         case "struct_value":
