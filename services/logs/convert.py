@@ -31,6 +31,11 @@ from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc import attributes, times
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
+# What may be sent, as `decode` names it.
+UNARY = logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name
+STREAM = logs_pb2.StreamLogsRequest.DESCRIPTOR.full_name
+OTLP = logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name
+
 _NEWEST_FIRST = {"": True, "timestamp desc": True, "timestamp asc": False, "timestamp": False}
 # gRPC clients take messages of 4 MiB unless told otherwise.
 _MAX_RESPONSE_BYTES = 3 * 1024 * 1024

@@ -27,6 +27,11 @@ from services.metrics.model import (
 from services.shared.rpc import attributes, times
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
+# What may be sent, as `decode` names it.
+UNARY = metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name
+STREAM = metrics_pb2.StreamMetricsRequest.DESCRIPTOR.full_name
+OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name
+
 DEFAULT_MAX_SERIES = 1000
 
 

@@ -34,6 +34,11 @@ from services.traces.model import (
     TraceSummary,
 )
 
+# What may be sent, as `decode` names it.
+UNARY = traces_pb2.IngestSpansRequest.DESCRIPTOR.full_name
+STREAM = traces_pb2.StreamSpansRequest.DESCRIPTOR.full_name
+OTLP = trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR.full_name
+
 
 def decode(message_type: str, payload: bytes) -> tuple[Spans, dict[str, Any]]:
     """Turns an ingest request's bytes into spans.
