@@ -32,9 +32,10 @@ async def run(
 ) -> None:
     """Stores inserts, and keeps the calls between services up to date, until cancelled."""
     stale = StaleMinutes(config.edge_lateness)
-    # What came before a restart and was not looked at.
+    # What came before a restart, which may be long ago, and was not looked at.
     now = clock() // _MINUTE_NS
-    stale.mark(range(now - config.edge_lateness // 60, now + 1))
+    for newest in (now, await _newest_minute(edges, now)):
+        stale.mark(range(newest - config.edge_lateness // 60, newest + 1))
 
     async def write(batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
         await writer.write(batches, token)
@@ -44,6 +45,16 @@ async def run(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(drain(consumer, write))
         tasks.create_task(keep_edges(edges, stale, config.edge_interval))
+
+
+async def _newest_minute(edges: EdgeWriter, now: int) -> int:
+    try:
+        newest = await edges.newest_minute(now)
+    except AirisError as error:
+        # Storing must not wait for it.
+        logger.warning("service_map_not_resumed", error=error.message)
+        return now
+    return now if newest is None else newest
 
 
 async def keep_edges(edges: EdgeWriter, stale: StaleMinutes, interval: float) -> None:

@@ -429,3 +429,9 @@ async def edge_rows(clickhouse: ClickHouse, tenant: str) -> list[object]:
         timeout=TIMEOUT,
     )
     return list(rows)
+
+
+async def test_the_newest_minute_with_spans_is_known(store: ClickHouseTraceStore) -> None:
+    until = max(span.start_ns for span in SPANS) // MINUTE
+    assert await store.newest_minute(until) == until
+    assert await store.newest_minute(0) is None

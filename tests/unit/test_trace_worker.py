@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
 from services.shared.errors import AirisError, ResourceExhaustedError, UnavailableError
+from services.traces.config import TracesConfig
 from services.traces.stale_minutes import StaleMinutes
-from services.traces.worker import keep_edges
+from services.traces.worker import keep_edges, run
 
 
 class Edges:
@@ -72,3 +74,36 @@ async def test_a_single_minute_that_cannot_be_found_does_not_keep_the_others_wai
     edges = Edges(stale, failures=[ResourceExhaustedError("too many spans", reason="RESULT_TOO_LARGE")])
     await run_until_done(edges, stale)
     assert edges.found == [5]
+
+
+async def test_after_a_long_pause_the_minutes_before_it_are_found_too() -> None:
+    now, newest = 30_000_000, 29_000_000
+    found: set[int] = set()
+    both = asyncio.Event()
+
+    class Store:
+        async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
+            found.update(range(first_minute, last_minute + 1))
+            if {now, newest} <= found:
+                both.set()
+
+        async def newest_minute(self, until: int) -> int | None:
+            assert until == now
+            return newest
+
+        async def write(self, batches: object, token: str) -> None:
+            raise AssertionError("nothing came")
+
+    class Nothing:
+        async def next_insert(self) -> NoReturn:
+            await asyncio.Event().wait()
+            raise AssertionError("nothing comes")
+
+    store = Store()
+    config = TracesConfig(edge_interval=0.001, edge_lateness=120)
+    task = asyncio.create_task(run(Nothing(), store, store, config, lambda: now * 60_000_000_000))  # type: ignore[arg-type]
+    await asyncio.wait_for(both.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert found == {*range(now - 2, now + 1), *range(newest - 2, newest + 1)}

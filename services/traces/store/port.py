@@ -47,6 +47,10 @@ class EdgeWriter(Protocol):
         """
         ...
 
+    async def newest_minute(self, until: int) -> int | None:
+        """The newest minute (since 1970) up to `until` in which a span starts; None if there is none."""
+        ...
+
 
 class TraceReader(Protocol):
     """Answers queries. Each takes the seconds it may use and raises `DeadlineExceededError` beyond them."""

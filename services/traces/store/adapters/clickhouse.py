@@ -40,6 +40,7 @@ _IDS_TABLE = "span_ingest_ids"
 
 _FIRST_WINDOW_NS = 4_000_000_000
 _WINDOW_GROWTH = 16
+_START_SECONDS = 30.0
 _MAX_OUTLINE_SPANS = 200_000
 
 
@@ -82,6 +83,11 @@ class ClickHouseTraceStore:
         await self._clickhouse.command(
             *clickhouse_sql.refresh_edges(first_minute, last_minute, self._config.edge_lateness)
         )
+
+    async def newest_minute(self, until: int) -> int | None:
+        """See `EdgeWriter.newest_minute`."""
+        (row,) = await self._clickhouse.rows(*clickhouse_sql.newest_minute(until), timeout=_START_SECONDS)
+        return int(row["newest"]) if row["minutes"] else None
 
     def capabilities(self) -> Capabilities:
         """See `TraceReader.capabilities`."""

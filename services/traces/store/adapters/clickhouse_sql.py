@@ -183,6 +183,14 @@ GROUP BY caller, callee ORDER BY caller, callee LIMIT {limit:UInt32}""",
     )
 
 
+def newest_minute(until: int) -> Statement:
+    """One row of newest (minutes since 1970) and minutes (0: there are none), over all tenants."""
+    sql = """SELECT intDiv(toInt64(toUnixTimestamp(max(minute))), 60) AS newest, count() AS minutes
+FROM airis.span_red_1m
+WHERE minute <= toDateTime({until:Int64} * 60, 'UTC')"""
+    return sql, {"until": until}
+
+
 def refresh_edges(first_minute: int, last_minute: int, lookback_seconds: int) -> Statement:
     """Writes the calls of some minutes, of all tenants.
 
