@@ -257,6 +257,7 @@ def post(service: ServiceProcess, body: bytes, content_type: str, *, gzip_encode
         (b"{", "application/json", 400),
         (b"[" * 5000, "application/json", 400),
         (b"a=b", "text/plain", 415),
+        (b"no gzip", "application/json+gzip", 400),
         (gzip.compress(b"\x00" * (64 * 1024 * 1024)), "application/x-protobuf+gzip", 413),
     ],
 )
@@ -267,6 +268,8 @@ def test_bad_otlp_over_http_is_refused_with_the_right_status(
     with pytest.raises(urllib.error.HTTPError) as caught:
         post(service, body, content_type.removesuffix("+gzip"), gzip_encoded=gzip_encoded)
     assert caught.value.code == status
+    if not content_type.startswith("application/x-protobuf") or status == 413:
+        assert json.loads(caught.value.read()).keys() == {"code", "message", "details"}
 
 
 def test_histograms_of_every_kind_come_back_as_quantiles(

@@ -122,3 +122,15 @@ async def test_a_request_that_breaks_the_contract_never_reaches_the_service(serv
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     (bad,) = details(caught.value, error_details_pb2.BadRequest)
     assert [violation.field for violation in bad.field_violations] == ["page_size"]
+
+
+@pytest.mark.parametrize("method", ["ListMetrics", "WatchMetrics"])
+async def test_bytes_that_are_no_message_are_an_invalid_argument(served: Served, method: str) -> None:
+    await served.start()
+    path = f"/airis.metrics.v1.MetricsService/{method}"
+    open_call = served.channel.unary_stream if method == "WatchMetrics" else served.channel.unary_unary
+    call = open_call(path)(b"\xff\xff\xff")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (call.read() if method == "WatchMetrics" else call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(caught.value, error_details_pb2.ErrorInfo)[0].reason == "MALFORMED_REQUEST"

@@ -17,6 +17,7 @@ from opentelemetry import metrics
 
 from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError, UnavailableError
 from services.shared.rpc.context import limit_call
+from services.shared.rpc.decoding import Malformed
 from services.shared.rpc.errors import abort, from_exception
 from services.shared.rpc.update_mask import has_effect
 
@@ -145,8 +146,12 @@ def validate(request: object) -> None:
     """Checks a parsed request against the rules of its contract; ingest bytes are checked as columns instead.
 
     Raises:
-        InvalidArgumentError: With each violated rule's field.
+        InvalidArgumentError: With each violated rule's field, or it could not be parsed (MALFORMED_REQUEST).
     """
+    if isinstance(request, Malformed):
+        raise InvalidArgumentError(
+            f"The request is not a valid {request.message_type} message.", reason="MALFORMED_REQUEST"
+        )
     if not isinstance(request, Message):
         return
     found = [

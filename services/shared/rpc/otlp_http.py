@@ -13,7 +13,6 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from services.shared.errors import AirisError, InvalidArgumentError
 from services.shared.rpc.errors import from_exception, to_status
@@ -55,8 +54,6 @@ def otlp_handler(export: Callable[[bytes], Awaitable[Message]], request: type[Me
 
 def _serialize(message: Message, content_type: str) -> bytes:
     if content_type == _JSON:
-        if isinstance(message, status_pb2.Status):
-            return json.dumps({"code": message.code, "message": message.message}, ensure_ascii=False).encode()
         return json_format.MessageToJson(message, indent=None).encode()
     return bytes(message.SerializeToString())
 

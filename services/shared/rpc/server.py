@@ -12,18 +12,21 @@ import structlog
 from aiohttp import web
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.rpc import code_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from resilience.contract import policies
 from services.shared.errors import UnavailableError
 from services.shared.rpc import reflection
+from services.shared.rpc.decoding import deserializer
 from services.shared.rpc.interceptor import ServiceInterceptor
 
 logger = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _GRACE_SECONDS = 10.0
+_HTTP_CODES = {404: code_pb2.NOT_FOUND, 405: code_pb2.UNIMPLEMENTED, 413: code_pb2.RESOURCE_EXHAUSTED}
 
 OtlpHandler = Callable[[bytes, str], Awaitable[tuple[int, bytes]]]
 """Takes a body and its content type, gives an HTTP status and a body of the same type."""
@@ -62,7 +65,7 @@ class Binding:
         }[method.client_streaming, method.server_streaming]
         return shape(
             getattr(self.servicer, method.name),
-            request_deserializer=None if method.name in self.raw else request.FromString,
+            request_deserializer=None if method.name in self.raw else deserializer(request),
             response_serializer=response.SerializeToString,
         )
 
@@ -155,7 +158,7 @@ class RpcServer:
             self._runner = None
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES)
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[_errors_as_json])
         application.router.add_get("/metrics", _metrics)
         application.router.add_get("/healthz", _healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -191,12 +194,27 @@ def _otlp(handler: OtlpHandler) -> Callable[[web.Request], Awaitable[web.Respons
     async def post(request: web.Request) -> web.Response:
         content_type = request.content_type
         if content_type not in ("application/x-protobuf", "application/json"):
-            return web.Response(status=415, text="Send application/x-protobuf or application/json.\n")
-        status, body = await handler(await request.read(), content_type)
+            raise web.HTTPUnsupportedMediaType(text="Send application/x-protobuf or application/json.")
+        try:
+            payload = await request.read()
+        except web.RequestPayloadError as error:
+            raise web.HTTPBadRequest(text="The body is not what its content-encoding says.") from error
+        status, body = await handler(payload, content_type)
         headers = {"Retry-After": "1"} if status in (429, 503) else {}
         return web.Response(status=status, body=body, content_type=content_type, headers=headers)
 
     return post
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+    try:
+        return await handler(request)
+    except web.HTTPClientError as error:
+        code = _HTTP_CODES.get(error.status, code_pb2.INVALID_ARGUMENT)
+        answer = {"code": code, "message": error.text or error.reason, "details": []}
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return web.json_response(answer, status=error.status, headers=allowed)
 
 
 def _port_taken(port: int) -> UnavailableError:
