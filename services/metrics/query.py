@@ -52,11 +52,18 @@ def choose_step(start: int, end: int, least: int = 0) -> int:
     return next((step for step in _STEPS if step >= wanted), -(-int(wanted) // _STEPS[-1]) * _STEPS[-1])
 
 
-def plan(query: RangeQuery) -> Plan:
-    """Which data answers a query exactly: the coarsest rollup for whole buckets, raw data at the edges."""
+def plan(query: RangeQuery, has_raw: bool = True) -> Plan:
+    """Which data answers a query exactly: the coarsest rollup for whole buckets, raw data at the edges.
+
+    Args:
+        query: The question.
+        has_raw: Whether raw data of its start is still kept. If not, the bucket that it begins in counts whole.
+    """
     if query.aggregation not in RAW_AGGREGATIONS:
         for width in _ROLLUPS:
             begin, end = -(-query.start // width) * width, query.end // width * width
+            if not has_raw:
+                begin = query.start // width * width
             if query.step % width == 0 and begin < end:
                 return Plan(width, begin, end)
     return Plan(0, query.start, query.start)
@@ -103,7 +110,7 @@ class MetricQuery:
             )
         query = replace(query, step=step)
         series = self._filter(query.filter)
-        chosen = plan(query)
+        chosen = plan(query, has_raw=not old)
         if old and not chosen.resolution:
             raise _beyond_retention("A step, or a range, that has no whole minutes", able)
         # Most metrics have samples: asking at the same time what kinds there are saves them a round trip.

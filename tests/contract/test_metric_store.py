@@ -176,6 +176,18 @@ async def test_figures_outlive_raw_data_and_what_only_raw_data_knows_is_refused(
         assert caught.value.reason == "BEYOND_RETENTION"
 
 
+async def test_where_raw_data_has_gone_the_bucket_a_range_begins_in_counts_whole(store: ClickHouseMetricStore) -> None:
+    late = BASE + 91 * 86_400_000
+    query = ask(Aggregation.COUNT, BASE + 90_000, BASE + 240_000, 60_000)
+    result = await MetricQuery(store).query(query, late, 10.0)
+    expected = [
+        sum(host == "a" and at // 60_000 == minute // 60_000 for host, at, _ in SAMPLES)
+        for minute in range(BASE + 60_000, BASE + 240_000, 60_000)
+    ]
+    assert result.resolution == 60_000
+    assert result.series[0].values == expected
+
+
 async def test_more_groups_than_asked_for_is_an_error(store: ClickHouseMetricStore) -> None:
     with pytest.raises(ResourceExhaustedError):
         await MetricQuery(store).query(ask(Aggregation.SUM, BASE, NOW, 60_000, max_series=2), NOW, 10.0)
