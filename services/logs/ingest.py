@@ -93,6 +93,13 @@ class Checker:
             f"must not be older than {days} days nor more than one day ahead",
             "TIMESTAMP_OUT_OF_RANGE",
         )
+        level = table.column("level")
+        yield (
+            pc.or_(pc.less(level, 0), pc.greater(level, max(Level))),
+            "level",
+            f"must be one of {', '.join(level.name for level in Level)}",
+            "UNKNOWN_ENUM_VALUE",
+        )
         message = table.column("message")
         yield pc.equal(message, ""), "message", "must not be empty", "INVALID_FIELD"
         for name in ("message", "stack_trace"):
@@ -102,13 +109,6 @@ class Checker:
                 f"must have at most {_MAX_TEXT_BYTES} bytes",
                 "SIZE_LIMIT_EXCEEDED",
             )
-        level = table.column("level")
-        yield (
-            pc.or_(pc.less(level, 0), pc.greater(level, max(Level))),
-            "level",
-            f"must be one of {', '.join(level.name for level in Level)}",
-            "UNKNOWN_ENUM_VALUE",
-        )
         yield (
             pc.greater(pc.utf8_length(table.column("service")), _MAX_SERVICE),
             "service",

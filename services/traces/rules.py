@@ -97,6 +97,10 @@ def _times(start: Any, end: Any, retention_days: int, now_ns: int) -> Iterator[t
         FieldViolation("end_time", "must not be before start_time", "NEGATIVE_DURATION"),
         pc.less(end, start).fill_null(False),
     )
+    yield (
+        FieldViolation("end_time", "must not be more than one day ahead", "TIMESTAMP_OUT_OF_RANGE"),
+        pc.greater(end, now_ns + _DAY_NS).fill_null(False),
+    )
 
 
 def _enum(field: str, numbers: Any, least: int, most: int) -> tuple[FieldViolation, Any]:

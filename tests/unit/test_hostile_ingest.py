@@ -16,8 +16,10 @@ from opentelemetry.proto.common.v1 import common_pb2
 
 from services.logs import convert as logs
 from services.metrics import convert as metrics
-from services.shared.errors import InvalidArgumentError
+from services.shared.bus.intake import Receipt
+from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc import attributes
+from services.shared.rpc.ingest_stream import rejections
 from services.traces import convert as traces
 from services.traces.typed_text import decode_any_value
 
@@ -110,3 +112,21 @@ def test_what_is_nested_deeply_is_stored_and_read_again(levels: int, as_map: boo
         for _ in range(levels - shown):
             rest = rest["k"] if as_map else rest[0]
         assert rest == "deep"
+
+
+@pytest.mark.parametrize(("service", "message"), READERS)
+def test_millions_of_empty_items_are_refused_before_they_are_built(service: Any, message: Any) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        service.decode(message.DESCRIPTOR.full_name, b"\x0a\x00" * 2_000_000)
+    assert caught.value.reason == "SIZE_LIMIT_EXCEEDED"
+
+
+def test_many_rejections_make_a_small_answer() -> None:
+    violation = FieldViolation("metrics[0].value", "must be a finite number", "NON_FINITE_VALUE")
+    answer = metrics_pb2.IngestMetricsResponse(
+        rejections=rejections(Receipt(0, dict.fromkeys(range(100_000), violation), ""), "metrics.airis")
+    )
+    assert answer.ByteSize() < 4 * 1024 * 1024
+    assert len(answer.rejections) == 100_000
+    assert answer.rejections[0].status.details
+    assert answer.rejections[-1].status.message == "NON_FINITE_VALUE"

@@ -97,6 +97,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
     "too old": (starts(NOW - 90 * DAY - 1), "start_time", "TIMESTAMP_OUT_OF_RANGE"),
     "too far ahead": (starts(NOW + DAY + 1), "start_time", "TIMESTAMP_OUT_OF_RANGE"),
     "before its start": (ends(NOW - 1), "end_time", "NEGATIVE_DURATION"),
+    "an end far ahead": (ends(NOW + DAY + 1), "end_time", "TIMESTAMP_OUT_OF_RANGE"),
     "too many tags": (has_tags(257), "tags", "LABEL_LIMIT_EXCEEDED"),
     "too many logs": (lambda m: [m.logs.add() for _ in range(257)], "logs", "SIZE_LIMIT_EXCEEDED"),
     "too many links": (
@@ -210,7 +211,7 @@ def test_minutes_are_stale_in_which_a_span_or_what_it_calls_may_start() -> None:
 
     def endless(made: traces_pb2.Span) -> None:
         made.start_time.FromNanoseconds(at)
-        made.end_time.FromNanoseconds(at + 20 * DAY)
+        made.end_time.FromNanoseconds(at + DAY // 2)
 
     stale.mark_spans(check(span(endless)).columns.spans)
     assert stale.take(100) == (minute, minute + 10)

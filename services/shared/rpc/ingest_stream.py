@@ -14,6 +14,7 @@ from typing import Any
 
 from airis.common.v1 import ingest_pb2
 from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, status_pb2
 
 from services.shared.bus.intake import MAX_ID_LENGTH, Receipt
 from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
@@ -22,6 +23,8 @@ from services.shared.rpc.times import to_duration
 
 MAX_OUTSTANDING_BATCHES = 64
 MAX_OUTSTANDING_BYTES = 64 * 1024 * 1024
+
+_WORDED_REJECTIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +218,15 @@ class _Session:
 
 
 def rejections(receipt: Receipt, domain: str) -> list[ingest_pb2.Rejection]:
-    """The refused items of a batch, worded."""
+    """The refused items of a batch, the first worded in full, the others by their reason: answers stay small."""
     return [
-        ingest_pb2.Rejection(index=index, status=item_status(violation, domain))
-        for index, violation in receipt.rejected.items()
+        ingest_pb2.Rejection(
+            index=index,
+            status=item_status(violation, domain)
+            if place < _WORDED_REJECTIONS
+            else status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=violation.reason),
+        )
+        for place, (index, violation) in enumerate(receipt.rejected.items())
     ]
 
 

@@ -16,6 +16,12 @@ from services.shared.errors import InvalidArgumentError
 ItemsT = TypeVar("ItemsT")
 
 
+# Field 1, a message: the items of every dialect's request. Millions of empty ones fit into a request that is not too
+# large in bytes, and would take seconds to refuse once they are columns.
+_ITEM_TAG = b"\x0a"
+_MOST_ITEMS = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect(Generic[ItemsT]):
     """One way of sending items.
@@ -61,6 +67,10 @@ class IngestWire(Generic[ItemsT]):
             InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
         """
         dialect = self._dialects[message_type]
+        if payload.count(_ITEM_TAG) > _MOST_ITEMS and _has_more_items(payload, _MOST_ITEMS):
+            raise InvalidArgumentError(
+                f"The request has more than {_MOST_ITEMS} items. Split it into several.", reason="SIZE_LIMIT_EXCEEDED"
+            )
         try:
             request = self._record_batch(message_type, payload)
             fields = dict(zip(request.schema.names, request.columns, strict=True))
@@ -92,3 +102,21 @@ class IngestWire(Generic[ItemsT]):
             if type(error).__module__ != "pyo3_runtime":
                 raise
             raise ValueError(str(error)) from error
+
+
+def _has_more_items(payload: bytes, most: int) -> bool:
+    """Whether a message has more than so many entries of field 1 in a row, without building any."""
+    at = count = 0
+    while at < len(payload) and payload[at] == _ITEM_TAG[0] and count <= most:
+        at += 1
+        size = shift = 0
+        while at < len(payload) and shift < 64:
+            byte = payload[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        at += size
+        count += 1
+    return count > most
