@@ -10,11 +10,13 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -52,7 +54,7 @@ class Configuration(BaseSettings):
         port_offset: Added to every port.
     """
 
-    model_config = SettingsConfigDict(env_prefix="AIRIS_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="AIRIS_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     profile: str = "embedded"
     data_dir: Path = Path("data")
@@ -109,3 +111,8 @@ def load() -> Configuration:
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
         )
         raise InvalidArgumentError(f"The configuration is wrong. {faults}.") from error
+    except (SettingsError, yaml.YAMLError, ValueError, OSError) as error:
+        # A profile that is no YAML mapping, or a variable that should be JSON: some of it spans lines.
+        fault = " ".join(str(error).split())[:300].rstrip(".")
+        profile = os.environ.get("AIRIS_PROFILE", "embedded")
+        raise InvalidArgumentError(f"The configuration cannot be read (profile {profile}): {fault}.") from error

@@ -45,8 +45,18 @@ def up(
     ] = None,
 ) -> None:
     """Start the platform and keep it in the foreground until Ctrl-C."""
+    from services import config
+    from services.shared.errors import InvalidArgumentError
     from services.supervisor import app as supervisor
 
+    if profile is not None:
+        os.environ["AIRIS_PROFILE"] = str(profile.resolve())
+    try:
+        # Each service reads it as well, but only after the engines have started.
+        config.load()
+    except InvalidArgumentError as error:
+        typer.echo(f"airis: {error.message}", err=True)
+        raise typer.Exit(1) from error
     raise typer.Exit(supervisor.up(data_dir or default_data_dir(), port_offset, demo, profile))
 
 
