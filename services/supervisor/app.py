@@ -177,7 +177,8 @@ def status(data_dir: Path) -> int:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process.since))
         columns = (process.engine, process.address, str(process.pid or "-"), str(process.restarts), since)
         table.add_row(process.name, f"[{color}]{health}[/]", *columns)
-    Console(highlight=False).print(table)
+    # Piped, nobody's terminal sets a width: addresses stay whole.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
     return 0 if all(health == "healthy" for health in healths.values()) else 1
 
 

@@ -94,6 +94,8 @@ def test_every_rest_path_answers(platform: Platform, template: str) -> None:
         ("POST", "/api/v1/metrics", b"{", 400, 3),
         ("POST", "/api/v1/metrics", {"metrics": [{"name": 5}]}, 400, 3),
         ("POST", "/api/v1/metrics", {"metrics": [{"name": "a", "kind": "BOGUS"}]}, 400, 3),
+        ("POST", "/api/v1/metrics", {"metricz": [{"name": "misspelt"}]}, 400, 3),
+        ("POST", "/api/v1/logs", {}, 400, 3),
         ("POST", "/api/v1/metrics:query", {"metric": ""}, 400, 3),
         ("POST", "/api/v1/metrics:query", {"metric": "a", "filter": "b = "}, 400, 3),
         ("GET", "/api/v1/metrics?page_token=bogus", None, 400, 3),

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from airis.common.v1 import ingest_pb2
 
 from services.shared.bus.intake import Intake, Origin, Receipt, summarize
+from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc.context import Context, tenant
 from services.shared.rpc.ingest_stream import StreamDialect, rejections, serve_stream
 
@@ -75,6 +76,12 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
             wait_queryable=fields["wait_for"] == ingest_pb2.Acknowledgement.QUERYABLE,
         )
         receipt = await self._ingest.ingest(items, payload, origin)
+        if receipt.accepted_count == 0 and not receipt.rejected:
+            # Over REST a misspelt field passes Envoy unseen: an empty batch that succeeds would hide it.
+            field = request.DESCRIPTOR.fields_by_number[1].name
+            raise InvalidArgumentError(
+                f"{field} is empty or missing.", violations=(FieldViolation(field, "must have at least one item"),)
+            )
         return response(
             accepted_count=receipt.accepted_count,
             rejections=rejections(receipt, self._contract.domain),

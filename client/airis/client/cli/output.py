@@ -56,7 +56,7 @@ class Output:
         self._write(MessageToJson(message, indent=None, ensure_ascii=False) + "\n")
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], nothing: str) -> None:
-        """A table; columns whose header begins with ">" are aligned to the right; they and those with "=" keep to one line.
+        """A table. Columns whose header begins with ">" are aligned to the right; they and those with "=" do not wrap.
 
         Args:
             headers: The columns.
