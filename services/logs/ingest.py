@@ -6,7 +6,6 @@ All entries are checked at once, rule by rule. Only refused ones are looked at o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ import pyarrow.compute as pc
 
 from services.logs.config import LogsConfig
 from services.logs.model import ENTRY_SCHEMA, MAX_ROWS, METADATA_COLUMNS, PLAIN_COLUMNS, Level, LogColumns, Records
-from services.shared.bus.intake import Intake, Origin, Receipt
+from services.shared.bus.ingest import Checked, Ingest, limit_items
 from services.shared.bus.port import Header
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import FieldViolation
 
 _DAY_NS = 86_400 * 1_000_000_000
 _MAX_TEXT_BYTES = 256 * 1024
@@ -32,14 +31,6 @@ Mask = Any
 """bool[n]: where a rule is broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A checked batch: what is accepted, and for each refused index why."""
-
-    columns: LogColumns
-    rejected: Violations
-
-
 class Checker:
     """Turns decoded entries into the columns of the store.
 
@@ -51,7 +42,7 @@ class Checker:
         self._config = config
         self._max_items = min(config.max_items, MAX_ROWS)
 
-    def check(self, records: Records, tenant: str, now_ns: int) -> Checked:
+    def check(self, records: Records, tenant: str, now_ns: int) -> Checked[LogColumns]:
         """Splits entries into accepted columns and refused indices.
 
         Args:
@@ -62,15 +53,7 @@ class Checker:
         Raises:
             InvalidArgumentError: There are more entries than a request may have.
         """
-        if records.count > self._max_items:
-            raise InvalidArgumentError(
-                f"The request has {records.count} entries; at most {self._max_items} are allowed. "
-                "Split it into several.",
-                reason="SIZE_LIMIT_EXCEEDED",
-                violations=(
-                    FieldViolation(records.dialect_field, f"at most {self._max_items} items", "SIZE_LIMIT_EXCEEDED"),
-                ),
-            )
+        limit_items(records, self._max_items, "entries")
         rejected: Violations = {}
         for mask, field, description, reason in self._rules(records.table, now_ns):
             if pc.any(mask).as_py():
@@ -189,31 +172,4 @@ def _accept(records: Records, tenant: str, now_ns: int, rejected: dict[int, Any]
     return LogColumns(pa.Table.from_arrays(arrays, schema=ENTRY_SCHEMA))
 
 
-class LogIngest:
-    """Checks and acknowledges batches.
-
-    Args:
-        checker: Gives the columns.
-        intake: Makes them durable.
-    """
-
-    def __init__(self, checker: Checker, intake: Intake[LogColumns]) -> None:
-        self._checker = checker
-        self.intake = intake
-
-    async def ingest(self, records: Records, payload: bytes, origin: Origin) -> Receipt:
-        """Makes the valid entries of a batch durable, once.
-
-        Args:
-            records: The decoded payload.
-            payload: Its bytes.
-            origin: Where it comes from.
-
-        Raises:
-            InvalidArgumentError: The batch is too large, or its request id too long.
-            ResourceExhaustedError: The backlog or the disk is full.
-            UnavailableError: It is not known whether the batch was taken.
-        """
-        now = self.intake.clock()
-        checked = self._checker.check(records, origin.tenant, now)
-        return await self.intake.take(origin, now, payload, checked.columns, records.count, checked.rejected)
+LogIngest = Ingest[Records, LogColumns]

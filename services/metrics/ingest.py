@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from services.metrics import distributions
 from services.metrics.config import MetricsConfig
 from services.metrics.model import DISTRIBUTION_COLUMNS, DISTRIBUTION_KINDS, Kind, MetricColumns, Points, SeriesRow
 from services.metrics.series import SeriesIndex, series_id
-from services.shared.bus.intake import Intake, Origin, Receipt
+from services.shared.bus.ingest import Checked, Ingest, limit_items
 from services.shared.bus.port import Header
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import FieldViolation
 
 _DAY_NS = 86_400 * 1_000_000_000
 _MILLISECOND_NS = 1_000_000
@@ -31,14 +31,6 @@ _MAX_LABEL_KEY = 255
 _MAX_LABEL_VALUE = 4096
 
 Violations = dict[int, FieldViolation]
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A checked batch: what is accepted, and for each refused index why."""
-
-    columns: MetricColumns
-    rejected: Violations
 
 
 class Checker:
@@ -53,7 +45,7 @@ class Checker:
         self._config = config
         self._index = index
 
-    def check(self, points: Points, tenant: str, now_ns: int) -> Checked:
+    def check(self, points: Points, tenant: str, now_ns: int) -> Checked[MetricColumns]:
         """Splits points into accepted columns and refused indices.
 
         Args:
@@ -64,13 +56,7 @@ class Checker:
         Raises:
             InvalidArgumentError: There are more points than a request may have.
         """
-        if points.count > self._config.max_items:
-            raise InvalidArgumentError(
-                f"The request has {points.count} points; at most {self._config.max_items} are allowed. "
-                "Split it into several.",
-                reason="SIZE_LIMIT_EXCEEDED",
-                violations=(FieldViolation(points.dialect_field, f"at most {self._config.max_items} items"),),
-            )
+        limit_items(points, self._config.max_items, "points")
         rejected: Violations = {}
         self._check_times(points, points.samples, now_ns, rejected)
         self._check_times(points, points.distributions, now_ns, rejected)
@@ -245,31 +231,4 @@ def _milliseconds(nanoseconds: Any) -> pa.Array:
     return pa.array(values).cast(pa.timestamp("ms", tz="UTC"))
 
 
-class MetricIngest:
-    """Checks and acknowledges batches.
-
-    Args:
-        checker: Gives the columns.
-        intake: Makes them durable.
-    """
-
-    def __init__(self, checker: Checker, intake: Intake[MetricColumns]) -> None:
-        self._checker = checker
-        self.intake = intake
-
-    async def ingest(self, points: Points, payload: bytes, origin: Origin) -> Receipt:
-        """Makes the valid points of a batch durable, once.
-
-        Args:
-            points: The decoded payload.
-            payload: Its bytes.
-            origin: Where it comes from.
-
-        Raises:
-            InvalidArgumentError: The batch is too large, or its request id too long.
-            ResourceExhaustedError: The backlog or the disk is full.
-            UnavailableError: It is not known whether the batch was taken.
-        """
-        now = self.intake.clock()
-        checked = self._checker.check(points, origin.tenant, now)
-        return await self.intake.take(origin, now, payload, checked.columns, points.count, checked.rejected)
+MetricIngest = Ingest[Points, MetricColumns]

@@ -6,15 +6,15 @@ is wrong with them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.shared.bus.intake import Intake, Origin, Receipt
+from services.shared.bus.ingest import Checked, Ingest, limit_items
 from services.shared.bus.port import Header
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import FieldViolation
 from services.traces import rules
 from services.traces.config import TracesConfig
 from services.traces.model import SpanColumns, Spans
@@ -36,14 +36,6 @@ _AS_THEY_ARE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A checked batch: what is accepted, and for each refused index why."""
-
-    columns: SpanColumns
-    rejected: Violations
-
-
 class Checker:
     """Turns decoded spans into the columns of the store.
 
@@ -54,7 +46,7 @@ class Checker:
     def __init__(self, config: TracesConfig) -> None:
         self._config = config
 
-    def check(self, spans: Spans, tenant: str, now_ns: int) -> Checked:
+    def check(self, spans: Spans, tenant: str, now_ns: int) -> Checked[SpanColumns]:
         """Splits spans into accepted columns and refused indices.
 
         Args:
@@ -65,13 +57,7 @@ class Checker:
         Raises:
             InvalidArgumentError: There are more spans than a request may have.
         """
-        if spans.count > self._config.max_items:
-            raise InvalidArgumentError(
-                f"The request has {spans.count} spans; at most {self._config.max_items} are allowed. "
-                "Split it into several.",
-                reason="SIZE_LIMIT_EXCEEDED",
-                violations=(FieldViolation(spans.dialect_field, f"at most {self._config.max_items} items"),),
-            )
+        limit_items(spans, self._config.max_items, "spans")
         rejected: Violations = {}
         for violation, indices in rules.violations(spans.table, self._config.raw_retention_days, now_ns):
             for index in indices:
@@ -111,31 +97,4 @@ def _lowered(lists: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(lists.offsets, pc.ascii_lower(lists.values))
 
 
-class SpanIngest:
-    """Checks and acknowledges batches.
-
-    Args:
-        checker: Gives the columns.
-        intake: Makes them durable.
-    """
-
-    def __init__(self, checker: Checker, intake: Intake[SpanColumns]) -> None:
-        self._checker = checker
-        self.intake = intake
-
-    async def ingest(self, spans: Spans, payload: bytes, origin: Origin) -> Receipt:
-        """Makes the valid spans of a batch durable, once.
-
-        Args:
-            spans: The decoded payload.
-            payload: Its bytes.
-            origin: Where it comes from.
-
-        Raises:
-            InvalidArgumentError: The batch is too large, or its request id too long.
-            ResourceExhaustedError: The backlog or the disk is full.
-            UnavailableError: It is not known whether the batch was taken.
-        """
-        now = self.intake.clock()
-        checked = self._checker.check(spans, origin.tenant, now)
-        return await self.intake.take(origin, now, payload, checked.columns, spans.count, checked.rejected)
+SpanIngest = Ingest[Spans, SpanColumns]

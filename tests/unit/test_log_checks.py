@@ -9,7 +9,9 @@ from airis.logs.v1 import logs_pb2
 
 from services.logs import convert
 from services.logs.config import LogsConfig
-from services.logs.ingest import Checked, Checker
+from services.logs.ingest import Checker
+from services.logs.model import LogColumns
+from services.shared.bus.ingest import Checked
 from services.shared.errors import InvalidArgumentError
 
 NOW = 1_790_000_000_000_000_000
@@ -17,7 +19,7 @@ DAY = 86_400_000_000_000
 KIB = 1024
 
 
-def check(*entries: logs_pb2.LogEntry, config: LogsConfig | None = None) -> Checked:
+def check(*entries: logs_pb2.LogEntry, config: LogsConfig | None = None) -> Checked[LogColumns]:
     payload = logs_pb2.IngestLogsRequest(entries=entries).SerializeToString()
     return Checker(config or LogsConfig()).check(convert.decode(convert.UNARY, payload)[0], "default", NOW)
 

@@ -9,12 +9,13 @@ import pytest
 from airis.traces.v1 import traces_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from services.shared.bus.ingest import Checked
 from services.shared.bus.port import Header
 from services.shared.errors import InvalidArgumentError
 from services.traces import convert
 from services.traces.config import TracesConfig
-from services.traces.ingest import Checked, Checker
-from services.traces.model import Capabilities, LatencyQuery, TraceOrder
+from services.traces.ingest import Checker
+from services.traces.model import Capabilities, LatencyQuery, SpanColumns, TraceOrder
 from services.traces.query import TraceQuery, choose_step, read_order
 from services.traces.stale_minutes import StaleMinutes
 from services.traces.store.port import TraceReader
@@ -37,7 +38,7 @@ def span(change: Change = lambda _: None) -> traces_pb2.Span:
     return made
 
 
-def check(*spans: traces_pb2.Span, config: TracesConfig | None = None) -> Checked:
+def check(*spans: traces_pb2.Span, config: TracesConfig | None = None) -> Checked[SpanColumns]:
     payload = traces_pb2.IngestSpansRequest(spans=spans).SerializeToString()
     decoded, _ = convert.decode(convert.UNARY, payload)
     return Checker(config or TracesConfig()).check(decoded, "default", NOW)

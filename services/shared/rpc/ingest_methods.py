@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from airis.common.v1 import ingest_pb2
 
-from services.shared.bus.intake import Intake, Origin, Receipt, summarize
+from services.shared.bus.ingest import Ingest, ItemsT
+from services.shared.bus.intake import Origin, Receipt, summarize
 from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc.context import Context, tenant
 from services.shared.rpc.ingest_stream import StreamDialect, rejections, serve_stream
 
-ItemsT = TypeVar("ItemsT")
 ResponseT = TypeVar("ResponseT")
-ItemsT_contra = TypeVar("ItemsT_contra", contravariant=True)
-
-
-class Ingest(Protocol[ItemsT_contra]):
-    """What `ingest.py` of a signal offers."""
-
-    @property
-    def intake(self) -> Intake[Any]:
-        """Makes batches durable."""
-        ...
-
-    async def ingest(self, items: ItemsT_contra, payload: bytes, origin: Origin, /) -> Receipt:
-        """Makes the valid items of a batch durable, once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +46,7 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
         ingest: Takes the items.
     """
 
-    def __init__(self, contract: IngestContract[ItemsT, ResponseT], ingest: Ingest[ItemsT]) -> None:
+    def __init__(self, contract: IngestContract[ItemsT, ResponseT], ingest: Ingest[ItemsT, Any]) -> None:
         self._contract = contract
         self._ingest = ingest
 
