@@ -17,6 +17,7 @@ from airis.client.client import DEFAULT_TARGET, AirisClient
 from airis.client.dialect import BatchRejection
 from airis.client.session import IngestSession
 from airis.client.signals.alerts import Alerts
+from airis.client.signals.ingest import Ingesting
 from airis.client.signals.logs import Logs
 from airis.client.signals.metrics import Metrics
 from airis.client.signals.resources import Resources
@@ -29,6 +30,7 @@ from google.protobuf.message import Message
 ItemT = TypeVar("ItemT", bound=Message)
 ResourceT = TypeVar("ResourceT", bound=Message)
 TargetT = TypeVar("TargetT")
+SendingT = TypeVar("SendingT", bound=Ingesting[Any, Any])
 
 _CHUNK = 500
 
@@ -80,7 +82,21 @@ class SyncBatcher(Blocking[Batcher[ItemT]], Generic[ItemT]):
         self.loop.run(self.target.__aexit__(kind, error, trace))
 
 
-class SyncMetrics(Blocking[Metrics]):
+class SyncSending(Blocking[SendingT], Generic[SendingT, ItemT]):
+    """What metrics, logs and traces have in common beside `ingest`, blocking."""
+
+    def session(
+        self, *, producer_id: str | None = None, on_rejection: Callable[[BatchRejection], None] | None = None
+    ) -> SyncIngestSession[ItemT]:
+        """A stream that survives resets; see `IngestSession`."""
+        return SyncIngestSession(self.target.session(producer_id=producer_id, on_rejection=on_rejection), self.loop)
+
+    def batcher(self, *, max_items: int = 1000, max_age: float = 1.0) -> SyncBatcher[ItemT]:
+        """Joins single items to batches; see `Batcher`."""
+        return SyncBatcher(self.target.batcher(max_items=max_items, max_age=max_age), self.loop)
+
+
+class SyncMetrics(SyncSending[Metrics, metrics_pb2.Metric]):
     """`Metrics`, blocking."""
 
     ingest = blocking(Metrics.ingest)
@@ -90,18 +106,8 @@ class SyncMetrics(Blocking[Metrics]):
     series = paging(Metrics.series)
     watch = iterating(Metrics.watch)
 
-    def session(
-        self, *, producer_id: str | None = None, on_rejection: Callable[[BatchRejection], None] | None = None
-    ) -> SyncIngestSession[metrics_pb2.Metric]:
-        """A stream that survives resets; see `IngestSession`."""
-        return SyncIngestSession(self.target.session(producer_id=producer_id, on_rejection=on_rejection), self.loop)
 
-    def batcher(self, *, max_items: int = 1000, max_age: float = 1.0) -> SyncBatcher[metrics_pb2.Metric]:
-        """Joins single points to batches; see `Batcher`."""
-        return SyncBatcher(self.target.batcher(max_items=max_items, max_age=max_age), self.loop)
-
-
-class SyncLogs(Blocking[Logs]):
+class SyncLogs(SyncSending[Logs, logs_pb2.LogEntry]):
     """`Logs`, blocking."""
 
     ingest = blocking(Logs.ingest)
@@ -116,18 +122,8 @@ class SyncLogs(Blocking[Logs]):
         """The parsing pipelines."""
         return SyncResources(self.target.pipelines, self.loop)
 
-    def session(
-        self, *, producer_id: str | None = None, on_rejection: Callable[[BatchRejection], None] | None = None
-    ) -> SyncIngestSession[logs_pb2.LogEntry]:
-        """A stream that survives resets; see `IngestSession`."""
-        return SyncIngestSession(self.target.session(producer_id=producer_id, on_rejection=on_rejection), self.loop)
 
-    def batcher(self, *, max_items: int = 1000, max_age: float = 1.0) -> SyncBatcher[logs_pb2.LogEntry]:
-        """Joins single entries to batches; see `Batcher`."""
-        return SyncBatcher(self.target.batcher(max_items=max_items, max_age=max_age), self.loop)
-
-
-class SyncTraces(Blocking[Traces]):
+class SyncTraces(SyncSending[Traces, traces_pb2.Span]):
     """`Traces`, blocking."""
 
     ingest = blocking(Traces.ingest)
@@ -140,16 +136,6 @@ class SyncTraces(Blocking[Traces]):
     critical_path = blocking(Traces.critical_path)
     bottlenecks = paging(Traces.bottlenecks)
     compare = blocking(Traces.compare)
-
-    def session(
-        self, *, producer_id: str | None = None, on_rejection: Callable[[BatchRejection], None] | None = None
-    ) -> SyncIngestSession[traces_pb2.Span]:
-        """A stream that survives resets; see `IngestSession`."""
-        return SyncIngestSession(self.target.session(producer_id=producer_id, on_rejection=on_rejection), self.loop)
-
-    def batcher(self, *, max_items: int = 1000, max_age: float = 1.0) -> SyncBatcher[traces_pb2.Span]:
-        """Joins single spans to batches; see `Batcher`."""
-        return SyncBatcher(self.target.batcher(max_items=max_items, max_age=max_age), self.loop)
 
 
 class SyncResources(Blocking[Resources[ResourceT]], Generic[ResourceT]):
