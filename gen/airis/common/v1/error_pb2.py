@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61iris/common/v1/error.proto\x12\x0f\x61iris.common.v1\"\xde\x04\n\x05\x45rror\"\xd4\x04\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rINVALID_FIELD\x10\x01\x12\x15\n\x11MALFORMED_REQUEST\x10\x02\x12\x12\n\x0eINVALID_FILTER\x10\x03\x12\x16\n\x12INVALID_PAGE_TOKEN\x10\x04\x12\x10\n\x0cINVALID_NAME\x10\x05\x12\x14\n\x10NON_FINITE_VALUE\x10\x06\x12\x1a\n\x16TIMESTAMP_OUT_OF_RANGE\x10\x07\x12\x18\n\x14LABEL_LIMIT_EXCEEDED\x10\x08\x12\x16\n\x12UNKNOWN_ENUM_VALUE\x10\t\x12\x17\n\x13SIZE_LIMIT_EXCEEDED\x10\n\x12\x0e\n\nINVALID_ID\x10\x0b\x12\x15\n\x11NEGATIVE_DURATION\x10\x0c\x12\x1d\n\x19INCONSISTENT_DISTRIBUTION\x10\r\x12\r\n\tNOT_FOUND\x10\x0e\x12\x12\n\x0e\x41LREADY_EXISTS\x10\x0f\x12\x11\n\rETAG_MISMATCH\x10\x10\x12\x0f\n\x0bWRONG_STATE\x10\x11\x12\x11\n\rNOT_SUPPORTED\x10\x12\x12\x14\n\x10\x42\x45YOND_RETENTION\x10\x13\x12\x14\n\x10RESULT_TOO_LARGE\x10\x14\x12\x15\n\x11INCOMPATIBLE_DATA\x10\x15\x12\x10\n\x0c\x42\x41\x43KLOG_FULL\x10\x16\x12\r\n\tDISK_FULL\x10\x17\x12\r\n\tNOT_READY\x10\x18\x12\x15\n\x11STORE_UNAVAILABLE\x10\x19\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x1a\x12\x0c\n\x08INTERNAL\x10\x1b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61iris/common/v1/error.proto\x12\x0f\x61iris.common.v1\"\xd1\x05\n\x05\x45rror\"\xc7\x05\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rINVALID_FIELD\x10\x01\x12\x15\n\x11MALFORMED_REQUEST\x10\x02\x12\x12\n\x0eINVALID_FILTER\x10\x03\x12\x16\n\x12INVALID_PAGE_TOKEN\x10\x04\x12\x10\n\x0cINVALID_NAME\x10\x05\x12\x14\n\x10NON_FINITE_VALUE\x10\x06\x12\x1a\n\x16TIMESTAMP_OUT_OF_RANGE\x10\x07\x12\x18\n\x14LABEL_LIMIT_EXCEEDED\x10\x08\x12\x16\n\x12UNKNOWN_ENUM_VALUE\x10\t\x12\x17\n\x13SIZE_LIMIT_EXCEEDED\x10\n\x12\x0e\n\nINVALID_ID\x10\x0b\x12\x15\n\x11NEGATIVE_DURATION\x10\x0c\x12\x1d\n\x19INCONSISTENT_DISTRIBUTION\x10\r\x12\r\n\tNOT_FOUND\x10\x0e\x12\x12\n\x0e\x41LREADY_EXISTS\x10\x0f\x12\x11\n\rETAG_MISMATCH\x10\x10\x12\x0f\n\x0bWRONG_STATE\x10\x11\x12\x11\n\rNOT_SUPPORTED\x10\x12\x12\x14\n\x10\x42\x45YOND_RETENTION\x10\x13\x12\x14\n\x10RESULT_TOO_LARGE\x10\x14\x12\x15\n\x11INCOMPATIBLE_DATA\x10\x15\x12\x10\n\x0c\x42\x41\x43KLOG_FULL\x10\x16\x12\r\n\tDISK_FULL\x10\x17\x12\r\n\tNOT_READY\x10\x18\x12\x15\n\x11STORE_UNAVAILABLE\x10\x19\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x1a\x12\x0c\n\x08INTERNAL\x10\x1b\x12\x11\n\rTOKEN_MISSING\x10\x1c\x12\x11\n\rTOKEN_INVALID\x10\x1d\x12\x11\n\rTOKEN_EXPIRED\x10\x1e\x12\x16\n\x12PERMISSION_MISSING\x10\x1f\x12\x10\n\x0cRATE_LIMITED\x10 \x12\x0e\n\nOVERLOADED\x10!b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'airis.common.v1.error_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERROR']._serialized_start=49
-  _globals['_ERROR']._serialized_end=655
+  _globals['_ERROR']._serialized_end=770
   _globals['_ERROR_REASON']._serialized_start=59
-  _globals['_ERROR_REASON']._serialized_end=655
+  _globals['_ERROR_REASON']._serialized_end=770
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,12 @@ class Error(_message.Message):
         STORE_UNAVAILABLE: _ClassVar[Error.Reason]
         DEADLINE_EXCEEDED: _ClassVar[Error.Reason]
         INTERNAL: _ClassVar[Error.Reason]
+        TOKEN_MISSING: _ClassVar[Error.Reason]
+        TOKEN_INVALID: _ClassVar[Error.Reason]
+        TOKEN_EXPIRED: _ClassVar[Error.Reason]
+        PERMISSION_MISSING: _ClassVar[Error.Reason]
+        RATE_LIMITED: _ClassVar[Error.Reason]
+        OVERLOADED: _ClassVar[Error.Reason]
     REASON_UNSPECIFIED: Error.Reason
     INVALID_FIELD: Error.Reason
     MALFORMED_REQUEST: Error.Reason
@@ -65,4 +71,10 @@ class Error(_message.Message):
     STORE_UNAVAILABLE: Error.Reason
     DEADLINE_EXCEEDED: Error.Reason
     INTERNAL: Error.Reason
+    TOKEN_MISSING: Error.Reason
+    TOKEN_INVALID: Error.Reason
+    TOKEN_EXPIRED: Error.Reason
+    PERMISSION_MISSING: Error.Reason
+    RATE_LIMITED: Error.Reason
+    OVERLOADED: Error.Reason
     def __init__(self) -> None: ...

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61iris/common/v1/ingest.proto\x12\x0f\x61iris.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"R\n\x0f\x41\x63knowledgement\"?\n\x07WaitFor\x12\x18\n\x14WAIT_FOR_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x44URABLE\x10\x01\x12\r\n\tQUERYABLE\x10\x02\">\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"-\n\nStreamOpen\x12\x1f\n\x0bproducer_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"d\n\x0cStreamOpened\x12\x14\n\x0cresume_after\x18\x01 \x01(\x03\x12\x1f\n\x17max_outstanding_batches\x18\x02 \x01(\x05\x12\x1d\n\x15max_outstanding_bytes\x18\x03 \x01(\x03\"%\n\tStreamAck\x12\x18\n\x10through_sequence\x18\x01 \x01(\x03\"r\n\x0fStreamRejection\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12)\n\x05items\x18\x03 \x03(\x0b\x32\x1a.airis.common.v1.Rejection\"W\n\x0eStreamThrottle\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61iris/common/v1/ingest.proto\x12\x0f\x61iris.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"R\n\x0f\x41\x63knowledgement\"?\n\x07WaitFor\x12\x18\n\x14WAIT_FOR_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x44URABLE\x10\x01\x12\r\n\tQUERYABLE\x10\x02\">\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"h\n\nStreamOpen\x12\x1f\n\x0bproducer_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12%\n\x0fsettled_through\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x42\x12\n\x10_settled_through\"d\n\x0cStreamOpened\x12\x14\n\x0cresume_after\x18\x01 \x01(\x03\x12\x1f\n\x17max_outstanding_batches\x18\x02 \x01(\x05\x12\x1d\n\x15max_outstanding_bytes\x18\x03 \x01(\x03\"%\n\tStreamAck\x12\x18\n\x10through_sequence\x18\x01 \x01(\x03\"r\n\x0fStreamRejection\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12)\n\x05items\x18\x03 \x03(\x0b\x32\x1a.airis.common.v1.Rejection\"W\n\x0eStreamThrottle\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAMOPEN'].fields_by_name['producer_id']._loaded_options = None
   _globals['_STREAMOPEN'].fields_by_name['producer_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_STREAMOPEN'].fields_by_name['settled_through']._loaded_options = None
+  _globals['_STREAMOPEN'].fields_by_name['settled_through']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_ACKNOWLEDGEMENT']._serialized_start=135
   _globals['_ACKNOWLEDGEMENT']._serialized_end=217
   _globals['_ACKNOWLEDGEMENT_WAITFOR']._serialized_start=154
@@ -43,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTION']._serialized_start=219
   _globals['_REJECTION']._serialized_end=281
   _globals['_STREAMOPEN']._serialized_start=283
-  _globals['_STREAMOPEN']._serialized_end=328
-  _globals['_STREAMOPENED']._serialized_start=330
-  _globals['_STREAMOPENED']._serialized_end=430
-  _globals['_STREAMACK']._serialized_start=432
-  _globals['_STREAMACK']._serialized_end=469
-  _globals['_STREAMREJECTION']._serialized_start=471
-  _globals['_STREAMREJECTION']._serialized_end=585
-  _globals['_STREAMTHROTTLE']._serialized_start=587
-  _globals['_STREAMTHROTTLE']._serialized_end=674
+  _globals['_STREAMOPEN']._serialized_end=387
+  _globals['_STREAMOPENED']._serialized_start=389
+  _globals['_STREAMOPENED']._serialized_end=489
+  _globals['_STREAMACK']._serialized_start=491
+  _globals['_STREAMACK']._serialized_end=528
+  _globals['_STREAMREJECTION']._serialized_start=530
+  _globals['_STREAMREJECTION']._serialized_end=644
+  _globals['_STREAMTHROTTLE']._serialized_start=646
+  _globals['_STREAMTHROTTLE']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

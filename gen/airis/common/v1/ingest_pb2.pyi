@@ -33,10 +33,12 @@ class Rejection(_message.Message):
     def __init__(self, index: _Optional[int] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class StreamOpen(_message.Message):
-    __slots__ = ("producer_id",)
+    __slots__ = ("producer_id", "settled_through")
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     producer_id: str
-    def __init__(self, producer_id: _Optional[str] = ...) -> None: ...
+    settled_through: int
+    def __init__(self, producer_id: _Optional[str] = ..., settled_through: _Optional[int] = ...) -> None: ...
 
 class StreamOpened(_message.Message):
     __slots__ = ("resume_after", "max_outstanding_batches", "max_outstanding_bytes")

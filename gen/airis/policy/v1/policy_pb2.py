@@ -26,13 +26,21 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61iris/policy/v1/policy.proto\x12\x0f\x61iris.policy.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"\xa3\x03\n\x06Policy\x12\x31\n\x08\x64\x65\x61\x64line\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12%\n\x05retry\x18\x02 \x01(\x0b\x32\x16.airis.policy.v1.Retry\x12\x12\n\nidempotent\x18\x03 \x01(\x08\x12+\n\npermission\x18\x04 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$\x12!\n\x08\x62ulkhead\x18\x05 \x01(\tB\x0f\xbaH\x0cr\n2\x08^[a-z]+$\x12-\n\tobjective\x18\x06 \x01(\x0b\x32\x1a.airis.policy.v1.Objective\x12\x32\n\x08priority\x18\x07 \x01(\x0e\x32 .airis.policy.v1.Policy.Priority\x12)\n\x07hedging\x18\x08 \x01(\x0b\x32\x18.airis.policy.v1.Hedging\"M\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43RITICAL\x10\x01\x12\x0f\n\x0bINTERACTIVE\x10\x02\x12\x08\n\x04\x42ULK\x10\x03\"\xf4\x01\n\x05Retry\x12\x1f\n\x0cmax_attempts\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x02\x12\x38\n\x0finitial_backoff\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12\x34\n\x0bmax_backoff\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12*\n\x12\x62\x61\x63koff_multiplier\x18\x04 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\xf0?\x12.\n\x0fretryable_codes\x18\x05 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\"\rr\x0b\x32\t^[A-Z_]+$\"Z\n\x07Hedging\x12\x1f\n\x0cmax_attempts\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x05(\x02\x12.\n\x05\x64\x65lay\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\"p\n\tObjective\x12\x34\n\x0blatency_p95\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12-\n\x0c\x61vailability\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00:L\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.airis.policy.v1.Policy\x88\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61iris/policy/v1/policy.proto\x12\x0f\x61iris.policy.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"=\n\rServicePolicy\x12,\n\tbulkheads\x18\x01 \x03(\x0b\x32\x19.airis.policy.v1.Bulkhead\"\x9b\x01\n\x08\x42ulkhead\x12\x1d\n\x04name\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n2\x08^[a-z]+$\x12\x1f\n\x0emax_concurrent\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x1c\n\x0bmax_waiting\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x31\n\x08max_wait\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\"\xd3\x03\n\x06Policy\x12\x31\n\x08\x64\x65\x61\x64line\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12%\n\x05retry\x18\x02 \x01(\x0b\x32\x16.airis.policy.v1.Retry\x12\x12\n\nidempotent\x18\x03 \x01(\x08\x12+\n\npermission\x18\x04 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$\x12!\n\x08\x62ulkhead\x18\x05 \x01(\tB\x0f\xbaH\x0cr\n2\x08^[a-z]+$\x12-\n\tobjective\x18\x06 \x01(\x0b\x32\x1a.airis.policy.v1.Objective\x12\x32\n\x08priority\x18\x07 \x01(\x0e\x32 .airis.policy.v1.Policy.Priority\x12)\n\x07hedging\x18\x08 \x01(\x0b\x32\x18.airis.policy.v1.Hedging\x12.\n\nrate_limit\x18\t \x01(\x0b\x32\x1a.airis.policy.v1.RateLimit\"M\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43RITICAL\x10\x01\x12\x0f\n\x0bINTERACTIVE\x10\x02\x12\x08\n\x04\x42ULK\x10\x03\"\xb2\x02\n\x05Retry\x12\x1f\n\x0cmax_attempts\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x02\x12\x38\n\x0finitial_backoff\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12\x34\n\x0bmax_backoff\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12*\n\x12\x62\x61\x63koff_multiplier\x18\x04 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\xf0?\x12.\n\x0fretryable_codes\x18\x05 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\"\rr\x0b\x32\t^[A-Z_]+$\x12<\n\x10\x61ttempt_deadline\x18\x06 \x01(\tB\"\xbaH\x1fr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\xd8\x01\x01\"G\n\tRateLimit\x12\"\n\nper_second\x18\x01 \x01(\x01\x42\x0e\xbaH\x0b\x12\t!\x00\x00\x00\x00\x00\x00\x00\x00\x12\x16\n\x05\x62urst\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\"Z\n\x07Hedging\x12\x1f\n\x0cmax_attempts\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x05(\x02\x12.\n\x05\x64\x65lay\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\"p\n\tObjective\x12\x34\n\x0blatency_p95\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[0-9]+(\\.[0-9]{1,9})?s$\x12-\n\x0c\x61vailability\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00:L\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.airis.policy.v1.Policy\x88\x01\x01:\\\n\x0eservice_policy\x12\x1f.google.protobuf.ServiceOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1e.airis.policy.v1.ServicePolicy\x88\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'airis.policy.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BULKHEAD'].fields_by_name['name']._loaded_options = None
+  _globals['_BULKHEAD'].fields_by_name['name']._serialized_options = b'\272H\014r\n2\010^[a-z]+$'
+  _globals['_BULKHEAD'].fields_by_name['max_concurrent']._loaded_options = None
+  _globals['_BULKHEAD'].fields_by_name['max_concurrent']._serialized_options = b'\272H\004\032\002(\001'
+  _globals['_BULKHEAD'].fields_by_name['max_waiting']._loaded_options = None
+  _globals['_BULKHEAD'].fields_by_name['max_waiting']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_BULKHEAD'].fields_by_name['max_wait']._loaded_options = None
+  _globals['_BULKHEAD'].fields_by_name['max_wait']._serialized_options = b'\272H\034r\0322\030^[0-9]+(\\.[0-9]{1,9})?s$'
   _globals['_POLICY'].fields_by_name['deadline']._loaded_options = None
   _globals['_POLICY'].fields_by_name['deadline']._serialized_options = b'\272H\034r\0322\030^[0-9]+(\\.[0-9]{1,9})?s$'
   _globals['_POLICY'].fields_by_name['permission']._loaded_options = None
@@ -49,6 +57,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRY'].fields_by_name['backoff_multiplier']._serialized_options = b'\272H\013\022\t)\000\000\000\000\000\000\360?'
   _globals['_RETRY'].fields_by_name['retryable_codes']._loaded_options = None
   _globals['_RETRY'].fields_by_name['retryable_codes']._serialized_options = b'\272H\022\222\001\017\"\rr\0132\t^[A-Z_]+$'
+  _globals['_RETRY'].fields_by_name['attempt_deadline']._loaded_options = None
+  _globals['_RETRY'].fields_by_name['attempt_deadline']._serialized_options = b'\272H\037r\0322\030^[0-9]+(\\.[0-9]{1,9})?s$\330\001\001'
+  _globals['_RATELIMIT'].fields_by_name['per_second']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['per_second']._serialized_options = b'\272H\013\022\t!\000\000\000\000\000\000\000\000'
+  _globals['_RATELIMIT'].fields_by_name['burst']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['burst']._serialized_options = b'\272H\004\032\002(\001'
   _globals['_HEDGING'].fields_by_name['max_attempts']._loaded_options = None
   _globals['_HEDGING'].fields_by_name['max_attempts']._serialized_options = b'\272H\006\032\004\030\005(\002'
   _globals['_HEDGING'].fields_by_name['delay']._loaded_options = None
@@ -57,14 +71,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBJECTIVE'].fields_by_name['latency_p95']._serialized_options = b'\272H\034r\0322\030^[0-9]+(\\.[0-9]{1,9})?s$'
   _globals['_OBJECTIVE'].fields_by_name['availability']._loaded_options = None
   _globals['_OBJECTIVE'].fields_by_name['availability']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?!\000\000\000\000\000\000\000\000'
-  _globals['_POLICY']._serialized_start=113
-  _globals['_POLICY']._serialized_end=532
-  _globals['_POLICY_PRIORITY']._serialized_start=455
-  _globals['_POLICY_PRIORITY']._serialized_end=532
-  _globals['_RETRY']._serialized_start=535
-  _globals['_RETRY']._serialized_end=779
-  _globals['_HEDGING']._serialized_start=781
-  _globals['_HEDGING']._serialized_end=871
-  _globals['_OBJECTIVE']._serialized_start=873
-  _globals['_OBJECTIVE']._serialized_end=985
+  _globals['_SERVICEPOLICY']._serialized_start=112
+  _globals['_SERVICEPOLICY']._serialized_end=173
+  _globals['_BULKHEAD']._serialized_start=176
+  _globals['_BULKHEAD']._serialized_end=331
+  _globals['_POLICY']._serialized_start=334
+  _globals['_POLICY']._serialized_end=801
+  _globals['_POLICY_PRIORITY']._serialized_start=724
+  _globals['_POLICY_PRIORITY']._serialized_end=801
+  _globals['_RETRY']._serialized_start=804
+  _globals['_RETRY']._serialized_end=1110
+  _globals['_RATELIMIT']._serialized_start=1112
+  _globals['_RATELIMIT']._serialized_end=1183
+  _globals['_HEDGING']._serialized_start=1185
+  _globals['_HEDGING']._serialized_end=1275
+  _globals['_OBJECTIVE']._serialized_start=1277
+  _globals['_OBJECTIVE']._serialized_end=1389
 # @@protoc_insertion_point(module_scope)
