@@ -1,0 +1,218 @@
+"""The server's side: an interceptor through which every call is let in, limited, measured and, if it fails, worded.
+
+One interceptor does all of it, because each further one costs about 40 us a call. It covers all four shapes of RPC and
+finds the policies by the method's path, so that a new RPC is covered unasked and one without a policy is not served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+
+from resilience import deadline
+from resilience.errors import DeadlineExceededError
+from resilience.grpc.guard import Caller, Entry, Guard, Rule, TokenExpiredError
+from resilience.grpc.measures import Measures
+from resilience.grpc.status import CODES, trailers
+from resilience.grpc.turns import Turns
+
+OPEN = ("/grpc.health.", "/grpc.reflection.")
+
+Parse = Callable[[bytes], Any]
+
+
+class Served(Protocol):
+    """What the interceptor asks of the server it is part of."""
+
+    def admitted(self, caller: Caller) -> None:
+        """Is told who calls, in the call's own context."""
+
+    def check(self, request: Any) -> None:
+        """Raises if a request breaks a rule of its contract."""
+
+    def describe(self, error: Exception, method: str) -> status_pb2.Status:
+        """Words an error, refusals of the guard included, for the caller."""
+
+
+class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """For servers of `grpc.aio`.
+
+    Args:
+        guard: Lets calls in.
+        served: The server.
+        measures: Measures them; None: without spans.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        served: Served,
+        measures: Measures | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guard = guard
+        self._served = served
+        self._measures = measures or Measures(clock=clock)
+        self._turns = Turns(clock)
+        self._handlers: dict[str, tuple[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Gives the handler of a call, wrapped."""
+        self._turns.arrived()
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(OPEN):
+            return handler
+        original, wrapped = self._handlers.get(method, (None, None))
+        if original is not handler:
+            wrapped = self._wrap(handler, method)
+            self._handlers[method] = (handler, wrapped)
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Any:
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        rule = self._guard.rule(method)
+        if handler.unary_unary:
+            answer = self._answer(handler.unary_unary, method, rule, parse)
+            return grpc.unary_unary_rpc_method_handler(answer, None, serialize)
+        if handler.stream_unary:
+            call = self._answer(handler.stream_unary, method, rule, streams=True)
+            return grpc.stream_unary_rpc_method_handler(call, parse, serialize)
+        if handler.unary_stream:
+            stream = self._stream(handler.unary_stream, method, rule, parse)
+            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        stream = self._stream(handler.stream_stream, method, rule, streams=True)
+        return grpc.stream_stream_rpc_method_handler(stream, parse, serialize)
+
+    def _answer(
+        self,
+        behavior: Callable[..., Awaitable[Any]],
+        method: str,
+        rule: Rule,
+        parse: Parse | None = None,
+        *,
+        streams: bool = False,
+    ) -> Callable[..., Awaitable[Any]]:
+        guard, served, measures, turns = self._guard, self._served, self._measures, self._turns
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            headers, code = context.invocation_metadata() or (), "OK"
+            measured = measures.begin(method, headers)
+            entry: Entry | None = None
+            timer: asyncio.Timeout | None = None
+            try:
+                left = context.time_remaining()
+                entry = await guard.enter(rule, headers, left, streams=streams)
+                served.admitted(entry.caller)
+                deadline.begin(entry.limit)
+                if not streams:
+                    # Not before: who may not call has nothing parsed, which costs a second for a large request.
+                    request = request if parse is None else parse(request)
+                    served.check(request)
+                measured.admitted(entry.limit)
+                async with asyncio.timeout(entry.limit) as timer:
+                    await turns.begin()
+                    return await behavior(request, context)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                # A handler may end a call by itself: then its status is already worded.
+                code = context.code().name
+                raise
+            except Exception as exception:
+                error: Exception = exception
+                if isinstance(error, TimeoutError) and timer is not None and timer.expired():
+                    error = DeadlineExceededError("The call took longer than its deadline.")
+                status = served.describe(error, method)
+                code = code_pb2.Code.Name(status.code)
+                await context.abort(CODES[code], status.message, trailers(status))
+            finally:
+                if entry is not None:
+                    guard.leave(rule, entry, code)
+                measured.end(code)
+
+        return call
+
+    def _stream(
+        self,
+        behavior: Callable[..., AsyncIterator[Any]],
+        method: str,
+        rule: Rule,
+        parse: Parse | None = None,
+        *,
+        streams: bool = False,
+    ) -> Callable[..., AsyncIterator[Any]]:
+        guard, served, measures = self._guard, self._served, self._measures
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            headers, code = context.invocation_metadata() or (), "OK"
+            measured = measures.begin(method, headers)
+            entry: Entry | None = None
+            try:
+                left = context.time_remaining()
+                entry = await guard.enter(rule, headers, left, streams=True)
+                served.admitted(entry.caller)
+                deadline.begin(entry.limit)
+                if not streams:
+                    request = request if parse is None else parse(request)
+                    served.check(request)
+                answers = behavior(request, context)
+                measured.admitted(entry.limit)
+                async for response in _in_time(answers, entry):
+                    yield response
+            except (asyncio.CancelledError, GeneratorExit):
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = context.code().name
+                raise
+            except Exception as exception:
+                status = served.describe(exception, method)
+                code = code_pb2.Code.Name(status.code)
+                await context.abort(CODES[code], status.message, trailers(status))
+            finally:
+                if entry is not None:
+                    guard.leave(rule, entry, code)
+                measured.end(code, detach=False)
+
+        return call
+
+
+async def _in_time(answers: AsyncIterator[Any], entry: Entry) -> AsyncIterator[Any]:
+    """The answers of a stream until its time has passed, or its caller's token is valid no more.
+
+    Only the wait for each answer is timed: what is cancelled while gRPC sends one would not end here.
+
+    Raises:
+        DeadlineExceededError: The time has passed.
+        TokenExpiredError: The token has expired.
+    """
+    limit = math.inf if entry.limit is None else entry.limit
+    left = min(limit, entry.valid_for)
+    ends = None if math.isinf(left) else asyncio.get_running_loop().time() + left
+    while True:
+        try:
+            async with asyncio.timeout_at(ends) as timer:
+                answer = await anext(answers)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            if entry.valid_for < limit:
+                raise TokenExpiredError from None
+            raise DeadlineExceededError("The call took longer than its deadline.") from None
+        yield answer
