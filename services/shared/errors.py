@@ -113,3 +113,17 @@ class UnimplementedError(AirisError):
 
     code = "UNIMPLEMENTED"
     default_reason = "NOT_SUPPORTED"
+
+
+class UnauthenticatedError(AirisError):
+    """It is not known who calls: there is no token, or it is not valid. The token is never repeated."""
+
+    code = "UNAUTHENTICATED"
+    default_reason = "TOKEN_INVALID"
+
+
+class PermissionDeniedError(AirisError):
+    """It is known who calls, and they may not do this."""
+
+    code = "PERMISSION_DENIED"
+    default_reason = "PERMISSION_MISSING"

@@ -11,18 +11,51 @@ import base64
 import json
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1 import common_pb2
+
+from services.shared.rpc.opaque import variant
 
 _MAX_EXACT_INTEGER = 2**53
 # A level is up to three messages within each other, and readers of protobuf go no deeper than 100.
 MAX_LEVELS = 24
 NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+AS_BYTES = frozenset({"array_value", "kvlist_value"})
+"""Fields of an AnyValue that are read as bytes here: few have them, and a column costs the same for none."""
+WITHOUT = frozenset({"key_strindex", "string_value_strindex", "dropped_attributes_count"})
+"""Fields of attributes and what has them that nobody reads."""
+
+
+class Kind(IntEnum):
+    """The type of a value; the name of its column is that of the member in small letters."""
+
+    STRING = 0
+    INT64 = 1
+    DOUBLE = 2
+    BOOL = 3
+    ENCODED = 4
+    """OTLP/JSON of an AnyValue: `{"arrayValue": …}`, `{"bytesValue": …}`, `{}` for null."""
+
+
+NAMES = {kind: kind.name.lower() for kind in Kind}
+TYPES = {
+    Kind.STRING: pa.string(),
+    Kind.INT64: pa.int64(),
+    Kind.DOUBLE: pa.float64(),
+    Kind.BOOL: pa.bool_(),
+    Kind.ENCODED: pa.string(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,96 +63,124 @@ class Attributes:
     """The attributes of n items, m in all.
 
     Attributes:
-        offsets: int32[n + 1]; item i has the entries offsets[i] to offsets[i + 1].
+        offsets: int64[n + 1]; item i has the entries offsets[i] to offsets[i + 1].
         keys: string[m].
-        string: string[m]; null where the value has another type. So are the others.
-        int64: int64[m].
-        double: double[m].
-        boolean: bool[m].
-        encoded: string[m], OTLP/JSON of an AnyValue: `{"arrayValue": …}`, `{"bytesValue": …}`, `{}` for null.
+        kinds: int8[m]: which `Kind` each value is.
+        values: For each kind there is: T[m], whose values count where `kinds` says so.
     """
 
-    offsets: np.ndarray[Any, np.dtype[np.int32]]
+    offsets: Numbers
     keys: pa.Array
-    string: pa.Array
-    int64: pa.Array
-    double: pa.Array
-    boolean: pa.Array
-    encoded: pa.Array
+    kinds: np.ndarray[Any, np.dtype[np.int8]]
+    values: dict[Kind, pa.Array]
 
     @property
-    def counts(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """int32[n]: the number of entries of each item."""
-        return np.diff(self.offsets)
+    def counts(self) -> Numbers:
+        """int64[n]: the number of entries of each item."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def string(self) -> pa.Array:
+        """string[m]; null where the value has another type."""
+        return self._column(Kind.STRING)
+
+    @property
+    def double(self) -> pa.Array:
+        """double[m]; null where the value has another type."""
+        return self._column(Kind.DOUBLE)
+
+    @property
+    def boolean(self) -> pa.Array:
+        """bool[m]; null where the value has another type."""
+        return self._column(Kind.BOOL)
+
+    @property
+    def encoded(self) -> pa.Array:
+        """string[m]; null where the value has a type of its own."""
+        return self._column(Kind.ENCODED)
 
     def texts(self) -> pa.Array:
         """string[m]: each value as a label's text. `true`, `12`, `1.5`; lists and maps as JSON, bytes as base64."""
-        texts = pc.coalesce(
-            self.string,
-            self.int64.cast(pa.string()),
-            self.double.cast(pa.string()),
-            self.boolean.cast(pa.string()),
-        )
-        if self.encoded.null_count == len(self.encoded):
-            return texts.fill_null("")
-        plain = pa.array([None if e is None else plain_text(e) for e in self.encoded.to_pylist()], pa.string())
-        return pc.coalesce(texts, plain).fill_null("")
+        result = self.string
+        for kind in (Kind.INT64, Kind.DOUBLE, Kind.BOOL):
+            if kind in self.values:
+                result = pc.coalesce(result, self.values[kind].cast(pa.string()))
+        if Kind.ENCODED in self.values:
+            plain = [None if each is None else plain_text(each) for each in self.encoded.to_pylist()]
+            result = pc.coalesce(result, pa.array(plain, pa.string()))
+        return result.fill_null("")
 
-    def maps(self, prefix: str) -> dict[str, pa.Array]:
-        """One map a type: `{prefix}_string`, `_int64`, `_double`, `_bool` and `_encoded`, each map<string, T>[n]."""
-        columns = {
-            "string": self.string,
-            "int64": self.int64,
-            "double": self.double,
-            "bool": self.boolean,
-            "encoded": self.encoded,
-        }
-        return {f"{prefix}_{name}": self._map(values) for name, values in columns.items()}
-
-    def _map(self, values: pa.Array) -> pa.Array:
-        if values.null_count == len(values):
-            zeros = pa.array(np.zeros(len(self.offsets), np.int32))
-            return pa.MapArray.from_arrays(zeros, self.keys.slice(0, 0), values.slice(0, 0))
-        if values.null_count == 0:
-            return pa.MapArray.from_arrays(pa.array(self.offsets), self.keys, values)
-        valid = values.is_valid()
-        before = np.concatenate(([0], np.cumsum(valid.to_numpy(zero_copy_only=False), dtype=np.int32)))
-        offsets = pa.array(before[self.offsets].astype(np.int32))
-        return pa.MapArray.from_arrays(offsets, self.keys.filter(valid), values.filter(valid))
+    def _column(self, kind: Kind) -> pa.Array:
+        return self.values[kind] if kind in self.values else pa.nulls(len(self.keys), TYPES[kind])
 
 
 def from_key_values(entries: pa.Array) -> Attributes:
-    """Reads OTLP attributes. `entries`: list<struct<key, value: AnyValue>>[n], as ptars gives them."""
-    offsets = _offsets(entries)
-    flat = entries.flatten()
+    """Reads OTLP attributes. `entries`: list<struct<key, value: AnyValue>>[n], as ptars gives them for `AS_BYTES`."""
+    offsets, flat = flattened(entries)
     if len(flat) == 0:
-        return _empty(offsets)
+        return Attributes(offsets, pa.array([], pa.string()), np.zeros(0, np.int8), {})
     entry = children(flat)
-    value = entry["value"]
-    of = children(value)
-    string, int64, double, boolean = (of[f"{name}_value"] for name in ("string", "int", "double", "bool"))
-    encoded = _encode_rest((string, int64, double, boolean), value, _encode_any_value)
-    return Attributes(offsets, entry["key"], string, int64, double, boolean, encoded)
+    return _typed(offsets, entry["key"], entry["value"])
+
+
+def from_any_values(values: pa.StructArray) -> Attributes:
+    """Reads AnyValues[n] as attributes of n items that have one each, of no name."""
+    return _typed(np.arange(len(values) + 1), pa.repeat("", len(values)), values)
 
 
 def from_value_map(entries: pa.Array) -> Attributes:
     """Reads `map<string, google.protobuf.Value>`[n], as ptars gives it."""
-    offsets = _offsets(entries)
-    start, end = int(offsets[0]) if len(offsets) else 0, int(offsets[-1]) if len(offsets) else 0
-    keys, value = entries.keys[start:end], entries.items[start:end]
-    offsets = offsets - start
-    if len(keys) == 0:
-        return _empty(offsets)
+    offsets, keys, value = _entries(entries)
     of = children(value)
-    string, double, boolean = (of[f"{name}_value"] for name in ("string", "number", "bool"))
-    encoded = _encode_rest((string, double, boolean), value, _encode_value)
-    int64 = pa.nulls(len(keys), pa.int64())
-    return Attributes(offsets, keys, string, int64, double, boolean, encoded)
+    kinds, values = _kinds(
+        {Kind.STRING: of["string_value"], Kind.DOUBLE: of["number_value"], Kind.BOOL: of["bool_value"]},
+        value,
+        _encode_value,
+    )
+    return Attributes(offsets, keys, kinds, values)
+
+
+def from_text_map(entries: pa.Array) -> Attributes:
+    """Reads `map<string, string>`[n], as ptars gives it."""
+    offsets, keys, values = _entries(entries)
+    return Attributes(offsets, keys, np.full(len(keys), Kind.STRING, np.int8), {Kind.STRING: values})
 
 
 def children(structs: pa.StructArray) -> dict[str, pa.Array]:
     """The fields of structs by name; null where the struct is. One call for all: each alone costs as much."""
-    return dict(zip((field.name for field in structs.type), structs.flatten(), strict=True))
+    return dict(zip(structs.type.names, structs.flatten(), strict=True))
+
+
+def flattened(lists: pa.ListArray) -> tuple[Numbers, pa.Array]:
+    """The items of lists[n], one list after the other, and where each begins: int64[n + 1]. A null is an empty list."""
+    if lists.null_count:
+        counts = pc.list_value_length(lists).fill_null(0).to_numpy()
+        return offsets_of(counts), lists.flatten()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    if len(lists) == 0:
+        return np.zeros(1, np.int64), lists.values.slice(0, 0)
+    start = int(offsets[0])
+    return offsets - start, lists.values.slice(start, int(offsets[-1]) - start)
+
+
+def offsets_of(counts: np.ndarray[Any, Any]) -> Numbers:
+    """int64[n + 1]: where each of n begins, of how many each has, or of whether it has one."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def owners(offsets: Numbers) -> Numbers:
+    """int64[m]: whose each of the flattened items is."""
+    return np.repeat(np.arange(len(offsets) - 1), offsets[1:] - offsets[:-1])
+
+
+def valid(array: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """bool[n]: where there is a value."""
+    if array.null_count == 0:
+        return np.ones(len(array), bool)
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    return np.unpackbits(bits, count=array.offset + len(array), bitorder="little")[array.offset :].view(bool)
 
 
 def plain_value(encoded: str) -> object:
@@ -172,35 +233,44 @@ def _plain(value: dict[str, Any]) -> object:
     return None
 
 
-def _offsets(entries: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
-    offsets: np.ndarray[Any, np.dtype[np.int32]] = entries.offsets.to_numpy().astype(np.int32, copy=False)
-    # `flatten` drops what a slice does not show, so offsets must begin at 0; a map's children keep it.
-    return offsets - offsets[0] if isinstance(entries, pa.ListArray) and len(offsets) else offsets
+def _entries(maps: pa.MapArray) -> tuple[Numbers, pa.Array, pa.Array]:
+    if len(maps) == 0:
+        return np.zeros(1, np.int64), maps.keys.slice(0, 0), maps.items.slice(0, 0)
+    # A map's children are those of all of its array, also of what a slice does not show.
+    offsets = maps.offsets.to_numpy().astype(np.int64)
+    start, count = int(offsets[0]), int(offsets[-1] - offsets[0])
+    return offsets - start, maps.keys.slice(start, count), maps.items.slice(start, count)
 
 
-def _empty(offsets: np.ndarray[Any, np.dtype[np.int32]]) -> Attributes:
-    return Attributes(
-        offsets,
-        pa.array([], pa.string()),
-        pa.array([], pa.string()),
-        pa.array([], pa.int64()),
-        pa.array([], pa.float64()),
-        pa.array([], pa.bool_()),
-        pa.array([], pa.string()),
-    )
+def _typed(offsets: Numbers, keys: pa.Array, value: pa.StructArray) -> Attributes:
+    of = children(value)
+    typed = {kind: of[f"{name}_value"] for name, kind in _ANY_VALUE.items()}
+    kinds, values = _kinds(typed, value, _encode_any_value)
+    return Attributes(offsets, keys, kinds, values)
 
 
-def _encode_rest(typed: tuple[pa.Array, ...], value: pa.Array, encode: Any) -> pa.Array:
-    is_typed = typed[0].is_valid()
-    for array in typed[1:]:
-        is_typed = pc.or_(is_typed, array.is_valid())
-    rest = np.flatnonzero(~is_typed.to_numpy(zero_copy_only=False))
-    if len(rest) == 0:
-        return pa.nulls(len(value), pa.string())
-    texts: list[str | None] = [None] * len(value)
-    for index, item in zip(rest.tolist(), value.take(pa.array(rest)).to_pylist(), strict=True):
-        texts[index] = json.dumps(encode(item), ensure_ascii=False, separators=(",", ":"))
-    return pa.array(texts, pa.string())
+_ANY_VALUE = {"string": Kind.STRING, "int": Kind.INT64, "double": Kind.DOUBLE, "bool": Kind.BOOL}
+_OF_NO_TYPE = -1
+# Stands for a KeyValueList as well. Its items are parsed one by one: readers of protobuf go only so deep at a time.
+_ITEMS: Any = GetMessageClass(variant(common_pb2.ArrayValue.DESCRIPTOR, {"values"}, set()))
+
+
+def _kinds(
+    typed: dict[Kind, pa.Array], value: pa.Array, encode: Any
+) -> tuple[np.ndarray[Any, np.dtype[np.int8]], dict[Kind, pa.Array]]:
+    values = {kind: array for kind, array in typed.items() if array.null_count < len(array)}
+    kinds = np.full(len(value), _OF_NO_TYPE, np.int8)
+    # Where the wire has two, which no encoder sends, the first of them counts.
+    for kind in reversed(values):
+        kinds[valid(values[kind])] = kind
+    rest = (kinds == _OF_NO_TYPE).nonzero()[0]
+    if len(rest):
+        kinds[rest] = Kind.ENCODED
+        encoded: list[str | None] = [None] * len(value)
+        for index, item in zip(rest.tolist(), value.take(pa.array(rest)).to_pylist(), strict=True):
+            encoded[index] = json.dumps(encode(item), ensure_ascii=False, separators=(",", ":"))
+        values[Kind.ENCODED] = pa.array(encoded, pa.string())
+    return kinds, values
 
 
 def _encode_any_value(item: dict[str, Any] | None) -> dict[str, Any]:
@@ -209,19 +279,12 @@ def _encode_any_value(item: dict[str, Any] | None) -> dict[str, Any]:
     if item["bytes_value"] is not None:
         return {"bytesValue": base64.b64encode(item["bytes_value"]).decode()}
     if item["array_value"] is not None:
-        values = (common_pb2.AnyValue.FromString(raw) for raw in item["array_value"]["values"])
+        values = (common_pb2.AnyValue.FromString(raw) for raw in _ITEMS.FromString(item["array_value"]).values)
         return {"arrayValue": {"values": [_any_value_json(value) for value in values]}}
     if item["kvlist_value"] is not None:
-        pairs = (_key_value(raw) for raw in item["kvlist_value"]["values"])
+        pairs = (common_pb2.KeyValue.FromString(raw) for raw in _ITEMS.FromString(item["kvlist_value"]).values)
         return {"kvlistValue": {"values": [{"key": p.key, "value": _any_value_json(p.value)} for p in pairs]}}
     return {}
-
-
-def _key_value(raw: bytes | dict[str, Any]) -> common_pb2.KeyValue:
-    # How deep ptars unfolds the recursion of AnyValue depends on where it begins: a log's body has one level more.
-    if isinstance(raw, bytes):
-        return common_pb2.KeyValue.FromString(raw)
-    return common_pb2.KeyValue(key=raw["key"], value=common_pb2.AnyValue.FromString(raw["value"] or b""))
 
 
 def _any_value_json(value: common_pb2.AnyValue) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 from typing import Any, TypeAlias
+
+from resilience import deadline
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`, which has no types of its own."""
@@ -12,33 +13,23 @@ Context: TypeAlias = Any
 QUERY_SECONDS = 10.0
 """What a query may take where no contract limits the call, as within a stream."""
 
-_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+DEFAULT_TENANT = "default"
+"""Whose data it is where nobody has to say who they are."""
 
-
-def limit_call(context: Context, deadline: float | None) -> float | None:
-    """Notes when the current call must have ended: the caller's deadline or the contract's, whichever is first.
-
-    Args:
-        context: The call.
-        deadline: Seconds that the contract gives it; None: no limit.
-
-    Returns:
-        The seconds that are left; None: no limit.
-    """
-    limits = [limit for limit in (deadline, context.time_remaining()) if limit is not None]
-    left = max(0.0, min(limits)) if limits else None
-    _ends_at.set(None if left is None else asyncio.get_running_loop().time() + left)
-    return left
+_tenant: ContextVar[str] = ContextVar("tenant", default=DEFAULT_TENANT)
 
 
 def remaining(context: Context) -> float:
     """Seconds that a query of the current call may still take."""
-    ends_at = _ends_at.get()
-    if ends_at is None:
-        return QUERY_SECONDS
-    return max(0.0, ends_at - asyncio.get_running_loop().time())
+    left = deadline.remaining()
+    return QUERY_SECONDS if left is None else left
+
+
+def set_tenant(name: str) -> None:
+    """Notes whose data the current call is about: what its token says."""
+    _tenant.set(name)
 
 
 def tenant(context: Context) -> str:
     """Whose data a call is about: set by the server, never read from the request."""
-    return "default"
+    return _tenant.get()

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from airis.common.v1 import ingest_pb2
 
-from services.shared.bus.ingest import Ingest, ItemsT
+from services.shared.bus.ingest import Ingest
 from services.shared.bus.intake import Origin, Receipt, summarize
 from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc.context import Context, tenant
@@ -18,12 +18,11 @@ ResponseT = TypeVar("ResponseT")
 
 
 @dataclass(frozen=True, slots=True)
-class IngestContract(Generic[ItemsT, ResponseT]):
+class IngestContract(Generic[ResponseT]):
     """What differs between the signals.
 
     Attributes:
         domain: The ErrorInfo domain: "metrics.airis".
-        decode: Takes the full name of a request's message and its bytes; gives the items, and the other fields.
         unary: Request and response class of the unary method.
         stream: Those of the stream.
         otlp: Those of OTLP's `Export`.
@@ -31,14 +30,13 @@ class IngestContract(Generic[ItemsT, ResponseT]):
     """
 
     domain: str
-    decode: Callable[[str, bytes], tuple[ItemsT, dict[str, Any]]]
     unary: tuple[Any, Callable[..., ResponseT]]
     stream: tuple[Any, Any]
     otlp: tuple[Any, Any]
     refused: str
 
 
-class IngestMethods(Generic[ItemsT, ResponseT]):
+class IngestMethods(Generic[ResponseT]):
     """Answers a signal's ingest methods, which get wire bytes.
 
     Args:
@@ -46,7 +44,7 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
         ingest: Takes the items.
     """
 
-    def __init__(self, contract: IngestContract[ItemsT, ResponseT], ingest: Ingest[ItemsT, Any]) -> None:
+    def __init__(self, contract: IngestContract[ResponseT], ingest: Ingest[Any, Any]) -> None:
         self._contract = contract
         self._ingest = ingest
 
@@ -54,14 +52,15 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
         """Answers the unary method."""
         request, response = self._contract.unary
         message_type = request.DESCRIPTOR.full_name
-        items, fields = self._contract.decode(message_type, payload)
+        owner = tenant(context)
+        checked = await self._ingest.check(message_type, owner, payload)
         origin = Origin(
-            tenant(context),
+            owner,
             message_type,
-            request_id=fields["request_id"],
-            wait_queryable=fields["wait_for"] == ingest_pb2.Acknowledgement.QUERYABLE,
+            request_id=checked.fields["request_id"],
+            wait_queryable=checked.fields["wait_for"] == ingest_pb2.Acknowledgement.QUERYABLE,
         )
-        receipt = await self._ingest.ingest(items, payload, origin)
+        receipt = await self._ingest.take(origin, payload, checked)
         if receipt.accepted_count == 0 and not receipt.rejected:
             # Over REST a misspelt field passes Envoy unseen: an empty batch that succeeds would hide it.
             field = request.DESCRIPTOR.fields_by_number[1].name
@@ -83,8 +82,8 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
             return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
 
         async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
-            items, _ = self._contract.decode(message_type, payload)
-            return await self._ingest.ingest(items, payload, origin(producer_id, sequence))
+            checked = await self._ingest.check(message_type, owner, payload)
+            return await self._ingest.take(origin(producer_id, sequence), payload, checked)
 
         return serve_stream(
             requests,
@@ -94,16 +93,16 @@ class IngestMethods(Generic[ItemsT, ResponseT]):
                 response,
                 ingest,
                 settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
-                highest_sequence=lambda producer_id: intake.highest_sequence(owner, producer_id),
+                resume_after=lambda producer_id, known: intake.resume_after(owner, producer_id, known),
             ),
         )
 
-    async def export(self, payload: bytes, owner: str = "default") -> Any:
+    async def export(self, payload: bytes, owner: str) -> Any:
         """Answers OTLP's `Export`, over gRPC and HTTP: with a partial success when items were refused."""
         request, response = self._contract.otlp
         message_type = request.DESCRIPTOR.full_name
-        items, _ = self._contract.decode(message_type, payload)
-        receipt = await self._ingest.ingest(items, payload, Origin(owner, message_type))
+        checked = await self._ingest.check(message_type, owner, payload)
+        receipt = await self._ingest.take(Origin(owner, message_type), payload, checked)
         answer = response()
         if receipt.rejected:
             setattr(answer.partial_success, self._contract.refused, len(receipt.rejected))
@@ -118,7 +117,7 @@ class OtlpServicer:
         methods: The signal's ingest methods.
     """
 
-    def __init__(self, methods: IngestMethods[Any, Any]) -> None:
+    def __init__(self, methods: IngestMethods[Any]) -> None:
         self._methods = methods
 
     async def Export(self, payload: bytes, context: Context) -> Any:  # noqa: N802 (the name of the contract)

@@ -37,7 +37,7 @@ class StreamDialect:
         response: The response message's class.
         ingest: Takes (payload, producer_id, sequence).
         settle: Takes (producer_id, sequence) of a batch that was refused whole.
-        highest_sequence: Gives what is settled of a producer.
+        resume_after: Gives what is settled of a producer, from its id and what it knows itself.
     """
 
     domain: str
@@ -45,7 +45,7 @@ class StreamDialect:
     response: Any
     ingest: Callable[[bytes, str, int], Coroutine[Any, Any, Receipt]]
     settle: Callable[[str, int], None]
-    highest_sequence: Callable[[str], int]
+    resume_after: Callable[[str, int | None], Coroutine[Any, Any, int]]
 
 
 @dataclass(slots=True)
@@ -93,7 +93,10 @@ async def _open(requests: AsyncIterator[bytes], dialect: StreamDialect) -> tuple
         producer_id = str(request.open.producer_id)
         if not 1 <= len(producer_id) <= MAX_ID_LENGTH:
             raise InvalidArgumentError(f"open.producer_id must have 1 to {MAX_ID_LENGTH} characters.")
-        return producer_id, dialect.highest_sequence(producer_id)
+        known = int(request.open.settled_through) if request.open.HasField("settled_through") else None
+        if known is not None and known < 0:
+            raise InvalidArgumentError("open.settled_through must be 0 or more.")
+        return producer_id, await dialect.resume_after(producer_id, known)
     raise InvalidArgumentError("The first message of the stream must be `open`.")
 
 

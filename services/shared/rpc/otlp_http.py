@@ -16,7 +16,6 @@ from google.protobuf.message import Message
 
 from services.shared.errors import AirisError, InvalidArgumentError
 from services.shared.rpc.errors import from_exception, to_status
-from services.shared.rpc.server import OtlpHandler
 
 _JSON = "application/json"
 _HTTP = {
@@ -25,31 +24,39 @@ _HTTP = {
     "RESOURCE_EXHAUSTED": 429,
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 503,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
 }
 _ID_LENGTHS = {"traceId": 16, "spanId": 8, "parentSpanId": 8, "trace_id": 16, "span_id": 8, "parent_span_id": 8}
 _MAX_DEPTH = 64
+# Of JSON whose values have other types than the message's, the parser raises more than its own error.
+_UNREADABLE = (ValueError, TypeError, AttributeError, SystemError, OverflowError, RecursionError, json_format.Error)
 
 
-def otlp_handler(export: Callable[[bytes], Awaitable[Message]], request: type[Message], domain: str) -> OtlpHandler:
-    """Serves one signal.
+class OtlpHttp:
+    """Serves one signal (`services.shared.rpc.server.OtlpHandler`).
 
     Args:
-        export: Takes the request's wire bytes.
+        export: Takes a request's wire bytes and the tenant whose they are.
         request: The request message's class, for JSON.
         domain: The ErrorInfo domain.
     """
 
-    async def handle(body: bytes, content_type: str) -> tuple[int, bytes]:
-        try:
-            payload = _from_json(body, request) if content_type == _JSON else body
-            response = await export(payload)
-            return 200, _serialize(response, content_type)
-        except Exception as exception:
-            error: AirisError = from_exception(exception, domain, f"OTLP/HTTP {request.DESCRIPTOR.full_name}")
-            status = to_status(error, domain)
-            return _HTTP.get(error.code, 500), _serialize(status, content_type)
+    def __init__(self, export: Callable[[bytes, str], Awaitable[Message]], request: type[Message], domain: str) -> None:
+        self._export = export
+        self._request = request
+        self._domain = domain
 
-    return handle
+    async def answer(self, body: bytes, content_type: str, tenant: str) -> tuple[int, bytes]:
+        """Takes a body; gives an HTTP status, and a body of the same content type. Raises what `refuse` words."""
+        payload = _from_json(body, self._request) if content_type == _JSON else body
+        return 200, _serialize(await self._export(payload, tenant), content_type)
+
+    def refuse(self, exception: Exception, content_type: str) -> tuple[int, bytes]:
+        """Words an error: an HTTP status, and a body of the content type."""
+        name = self._request.DESCRIPTOR.full_name
+        error: AirisError = from_exception(exception, self._domain, f"OTLP/HTTP {name}")
+        return _HTTP.get(error.code, 500), _serialize(to_status(error, self._domain), content_type)
 
 
 def _serialize(message: Message, content_type: str) -> bytes:
@@ -63,7 +70,7 @@ def _from_json(body: bytes, request: type[Message]) -> bytes:
         tree = json.loads(body)
         _ids_to_base64(tree, 0)
         message = json_format.ParseDict(tree, request(), ignore_unknown_fields=True)
-    except (ValueError, RecursionError, json_format.ParseError) as error:
+    except _UNREADABLE as error:
         raise InvalidArgumentError(
             f"The body is not valid OTLP/JSON: {str(error)[:200]}", reason="MALFORMED_REQUEST"
         ) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+_LAST = np.uint64(2**63 - 1)
 
 
 def nanoseconds(moments: pa.Array) -> pa.Array:
@@ -11,6 +13,9 @@ def nanoseconds(moments: pa.Array) -> pa.Array:
 
     A moment beyond int64 stays out of every range instead of wrapping into one.
     """
-    # Typed scalars: against a plain 0 Arrow would compare as int64, which refuses the largest moments.
-    known = pc.if_else(pc.equal(moments, pa.scalar(0, pa.uint64())), pa.scalar(None, pa.uint64()), moments)
-    return pc.min_element_wise(known, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())
+    if moments.null_count:
+        moments = moments.fill_null(0)
+    unsigned = moments.to_numpy()
+    known = np.minimum(unsigned, _LAST).view(np.int64)
+    unknown = unsigned == 0
+    return pa.array(known, mask=unknown if np.count_nonzero(unknown) else None)

@@ -1,4 +1,4 @@
-"""Page tokens: opaque, bound to the method and to the request that they continue."""
+"""Page tokens: opaque, bound to the tenant, the method and the request that they continue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.rpc.context import tenant
 
 
 def encode_page_token(request: Message, cursor: list[Any]) -> str:
@@ -69,4 +70,5 @@ def _digest(request: Message) -> str:
     for field in ("page_token", "page_size"):
         bound.ClearField(field)
     name = request.DESCRIPTOR.full_name
-    return hashlib.sha256(name.encode() + b"\0" + bound.SerializeToString(deterministic=True)).hexdigest()[:16]
+    subject = f"{tenant(None)}\0{name}\0".encode()
+    return hashlib.sha256(subject + bound.SerializeToString(deterministic=True)).hexdigest()[:16]

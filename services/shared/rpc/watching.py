@@ -7,7 +7,44 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from services.shared.errors import UnavailableError
 from services.shared.rpc.times import duration_ns
+
+
+class Watches:
+    """The streams of a server that may last for ever: a stop need not wait for them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def endable(self, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        """A method whose calls `end` ends with UNAVAILABLE."""
+
+        async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.add(task)
+            try:
+                async for response in behavior(request, context):
+                    yield response
+            except asyncio.CancelledError as cancelled:
+                if not self._stopping:
+                    raise
+                raise UnavailableError(
+                    "The service is stopping. Call again.", reason="NOT_READY", retry_after=1.0
+                ) from cancelled
+            finally:
+                if task is not None:
+                    self._tasks.discard(task)
+
+        return watch
+
+    def end(self) -> None:
+        """Ends them all."""
+        self._stopping = True
+        for task in tuple(self._tasks):
+            task.cancel()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Structured logs with trace ids, and OpenTelemetry for the service's own traces, metrics and logs.
 
 Nothing feeds on itself: the exporters' channels are not instrumented, and calls of OTLP, health and reflection are
-neither traced nor logged.
+neither traced (`tracing.py`) nor logged.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO, cast
 
-import grpc
 import structlog
 from opentelemetry import metrics, trace
 from opentelemetry._logs import SeverityNumber, set_logger_provider
@@ -20,7 +19,6 @@ from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -31,6 +29,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from services.shared.telemetry.config import TelemetryConfig
+from services.shared.telemetry.output import LossyOutput
+from services.shared.telemetry.token_headers import TokenHeaders
 
 Stop = Callable[[], None]
 
@@ -65,6 +65,8 @@ def start(service: str, config: TelemetryConfig) -> Stop:
     readers: list[Any] = [PrometheusMetricReader()]
     if config.otlp_endpoint:
         options: dict[str, Any] = {"endpoint": config.otlp_endpoint, "insecure": True, "timeout": _EXPORT_SECONDS}
+        if config.token_file is not None:
+            options["headers"] = TokenHeaders(config.token_file)
         tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(**options), max_queue_size=4096))
         logger_provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(**options)))
         readers.append(
@@ -91,16 +93,6 @@ def start(service: str, config: TelemetryConfig) -> Stop:
         ending.join(_STOP_SECONDS)
 
     return stop
-
-
-def server_interceptors() -> Sequence[grpc.aio.ServerInterceptor]:
-    """What traces the calls of a server."""
-    quiet = filters.any_of(
-        filters.service_prefix("opentelemetry.proto"),
-        filters.service_prefix("grpc.health"),
-        filters.service_prefix("grpc.reflection"),
-    )
-    return [aio_server_interceptor(filter_=filters.negate(quiet))]
 
 
 def _configure_logs(service: str, config: TelemetryConfig, provider: LoggerProvider) -> None:
@@ -135,7 +127,7 @@ def _configure_logs(service: str, config: TelemetryConfig, provider: LoggerProvi
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(config.log_level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", LossyOutput(sys.stdout))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

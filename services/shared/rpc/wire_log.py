@@ -1,0 +1,35 @@
+"""What the servers of HTTP and gRPC log: failures of ours, and nothing that a caller sent."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+
+_HTTP = "aiohttp.server"
+_GRPC = "grpc._cython.cygrpc"
+_NO_TEXT = "Invalid encoding on"
+
+
+class _CallersMistakes(logging.Filter):
+    """Leaves out requests that are no HTTP, bodies that are not what they should be, and metadata that is no text.
+
+    They are answered as any wrong request. Their records quote them, tokens included, and anybody could fill the log
+    with them.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | RequestPayloadError):
+            return False
+        return not str(record.msg).startswith(_NO_TEXT)
+
+
+_FILTER = _CallersMistakes()
+
+
+def keep_requests_out_of_logs() -> None:
+    """To be called once a process, or more often."""
+    for name in (_HTTP, _GRPC):
+        logging.getLogger(name).addFilter(_FILTER)
