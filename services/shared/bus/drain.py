@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from services.shared.bus.port import Consumer, Header, Insert, Position
+from services.shared.bus.port import Batch, Consumer, Header, Position
+from services.shared.bus.repeats import Repeats
 from services.shared.errors import AirisError
 
 ColumnsT = TypeVar("ColumnsT")
-ResultT = TypeVar("ResultT")
 logger = structlog.get_logger(__name__)
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 
 Write = Callable[[Sequence[tuple[Header, ColumnsT]], str], Awaitable[None]]
-"""Takes an insert's batches and its token. Repeated with the same ones after a failure."""
+"""Takes an insert's batches and its token. Repeated after a failure, without those that the store knows by then."""
 
 WritePlaced = Callable[[Sequence[tuple[Position, Header, ColumnsT]], str], Awaitable[None]]
 """The same, with the position of each batch."""
@@ -30,51 +29,70 @@ WritePlaced = Callable[[Sequence[tuple[Position, Header, ColumnsT]], str], Await
 async def drain(
     consumer: Consumer[ColumnsT],
     write: Write[ColumnsT],
+    repeats: Repeats[ColumnsT] | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> None:
     """Moves inserts from the bus to the store until cancelled.
 
     A store that fails is asked again with growing delays: the bus holds what is acknowledged meanwhile.
+
+    Args:
+        consumer: The bus.
+        write: Stores an insert.
+        repeats: Tells repeated batches, if that was not done when they were published.
+        jitter: A number in [0, 1).
     """
 
     async def write_unplaced(batches: Sequence[tuple[Position, Header, ColumnsT]], token: str) -> None:
         await write([(header, columns) for _, header, columns in batches], token)
 
-    await drain_placed(consumer, write_unplaced, jitter)
+    await drain_placed(consumer, write_unplaced, repeats, jitter)
 
 
 async def drain_placed(
     consumer: Consumer[ColumnsT],
     write: WritePlaced[ColumnsT],
+    repeats: Repeats[ColumnsT] | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> None:
     """`drain` for a store that keeps where its rows stand in the order of ingest."""
-    while True:
-        insert = await _persist(consumer.next_insert, jitter)
-        if batches := await _columns(insert):
-            await _persist(partial(write, batches, insert.token), jitter)
-        await _persist(partial(consumer.commit, insert), jitter)
-
-
-async def _persist(call: Callable[[], Awaitable[ResultT]], jitter: Callable[[], float]) -> ResultT:
+    stored = ""
+    aside: set[Position] = set()
     delay = _FIRST_DELAY
     while True:
         try:
-            return await call()
+            # After a failure, from here again: meanwhile another worker may have taken the insert over, and stored it.
+            insert = await consumer.next_insert()
+            if insert.token != stored:
+                fresh = await repeats.drop(insert.batches) if repeats else insert.batches
+                if batches := await _columns(consumer, fresh, aside):
+                    await write(batches, insert.token)
+                stored = insert.token
+            await consumer.commit(insert)
         except AirisError as error:
             logger.warning("insert_delayed", reason=error.reason, error=error.message, retry_in=round(delay, 2))
             await asyncio.sleep(delay * (0.5 + jitter() / 2))
             delay = min(delay * 2, _LONGEST_DELAY)
+        else:
+            aside.clear()
+            delay = _FIRST_DELAY
 
 
-async def _columns(insert: Insert[ColumnsT]) -> list[tuple[Position, Header, ColumnsT]]:
+async def _columns(
+    consumer: Consumer[ColumnsT], batches: Sequence[tuple[Position, Batch[ColumnsT]]], aside: set[Position]
+) -> list[tuple[Position, Header, ColumnsT]]:
+    """What can be read; the rest is set aside, unless an earlier attempt did that."""
     decoded = []
-    for position, batch in insert.batches:
+    for position, batch in batches:
+        if position in aside:
+            continue
         try:
             decoded.append((position, batch.header, batch.columns))
-        except AirisError as error:
-            # It was decoded before it was published, so only a changed program can fail here. One such batch
-            # must not keep all later ones from the store.
-            logger.error("batch_unreadable", position=position, items=batch.header.item_count, error=error.message)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Whatever is wrong with one batch must not keep all later ones from the store.
+            await consumer.set_aside(position, batch, error)
+            aside.add(position)
         await asyncio.sleep(0)
     return decoded

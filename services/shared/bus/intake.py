@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from resilience import load
 from services.shared.bus.port import Batch, Bus, Header
 from services.shared.bus.recent_ids import RecentIds
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.bus.repeats import KnownIds
+from services.shared.errors import FieldViolation, InvalidArgumentError, UnavailableError
 
 ColumnsT = TypeVar("ColumnsT")
 
 MAX_ID_LENGTH = 128
+_RESUME_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Intake(Generic[ColumnsT]):
         recent_ids: The ids of what is there.
         decode: Gives a replayed batch its columns.
         clock: Nanoseconds since 1970.
+        stored: What the store knows of producers, if `recent_ids` does not know all: others publish too.
     """
 
     def __init__(
@@ -70,7 +75,9 @@ class Intake(Generic[ColumnsT]):
         recent_ids: RecentIds,
         decode: Callable[[Header, bytes], ColumnsT],
         clock: Callable[[], int],
+        stored: KnownIds | None = None,
     ) -> None:
+        self._stored = stored
         self._bus = bus
         self._recent_ids = recent_ids
         self._decode = decode
@@ -120,23 +127,57 @@ class Intake(Generic[ColumnsT]):
             rejected=tuple(ordered),
         )
         if accepted_count == 0:
-            self._recent_ids.settle(header)
+            self._settle(header)
             return Receipt(0, ordered, "")
         batch = Batch(header, payload, self._decode, columns)
         position, _ = await self._recent_ids.publish_once(header, lambda: self._bus.publish(batch))
         if origin.wait_queryable:
+            load.only_waits()
             await self._bus.wait_committed(position)
         return Receipt(accepted_count, ordered, str(position) if position else "")
 
     def settle(self, origin: Origin) -> None:
         """Counts a batch of a stream as settled although it was refused whole."""
-        self._recent_ids.settle(
-            Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence)
-        )
+        self._settle(Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence))
 
-    def highest_sequence(self, tenant: str, producer_id: str) -> int:
-        """The highest settled sequence of a producer; 0 if none is."""
-        return self._recent_ids.highest_sequence(tenant, producer_id)
+    async def resume_after(self, tenant: str, producer_id: str, known: int | None) -> int:
+        """The highest settled sequence of a producer; 0 if none is.
+
+        Args:
+            tenant: Whose producer it is.
+            producer_id: Its name.
+            known: What it knows to be settled itself; None: it does not know.
+
+        Raises:
+            UnavailableError: It cannot be told now.
+        """
+        if known is None and self._stored is not None:
+            sender = Header(tenant, "", 0, 0, producer_id=producer_id)
+            try:
+                async with asyncio.timeout(_RESUME_SECONDS):
+                    await self._bus.wait_settled(sender)
+                    highest = await self._stored.highest_sequences({(tenant, producer_id)})
+            except TimeoutError:
+                raise UnavailableError(
+                    "Not all that was acknowledged is stored yet, so it is not known where to go on. Try again, or say "
+                    "what is settled in open.settled_through.",
+                    retry_after=1.0,
+                ) from None
+            known = highest.get((tenant, producer_id))
+        if known:
+            self._recent_ids.load_producers([(tenant, producer_id, known, self.clock())])
+        return self._note_settled(tenant, producer_id)
+
+    def _settle(self, header: Header) -> None:
+        self._recent_ids.settle(header)
+        if header.producer_id:
+            self._note_settled(header.tenant, header.producer_id)
+
+    def _note_settled(self, tenant: str, producer_id: str) -> int:
+        """Lets the bus know, too: it may remember a refusal of what another instance has taken since."""
+        highest = self._recent_ids.highest_sequence(tenant, producer_id)
+        self._bus.note_settled(tenant, producer_id, highest)
+        return highest
 
 
 def summarize(rejected: Iterable[FieldViolation]) -> str:

@@ -9,7 +9,24 @@ from typing import Generic, NewType, Protocol, TypeVar
 ColumnsT = TypeVar("ColumnsT")
 
 Position = NewType("Position", int)
-"""Where a batch stands in the order of ingest: 1 or more, growing."""
+"""Where a batch stands in the order of ingest: 1 or more, growing within its partition.
+
+The partition is in the bits above `PARTITION_SHIFT`; what has one order has one partition, 0.
+"""
+
+PARTITION_SHIFT = 38
+MAX_PARTITIONS = 128
+"""Together 45 bits: a store may number the items of a batch in the 18 below them and stay positive in 64."""
+
+
+def place(partition: int, number: int) -> Position:
+    """The position of a partition's batch; its batches are numbered from 1 on."""
+    return Position(partition << PARTITION_SHIFT | number)
+
+
+def partition_of(position: Position) -> int:
+    """Which partition a position is in."""
+    return position >> PARTITION_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +106,16 @@ class InsertLimits:
         max_items: Items, summed over `Header.item_count`.
         max_bytes: Bytes of payload.
         max_age: Seconds that the oldest waits for others.
+        max_batches: Batches: each takes some 35 KB in columns, however small it is.
+        interval: Seconds from the beginning of one insert to that of the next, unless somebody waits for it: an insert
+            costs the store tens of milliseconds of CPU, however little is in it. The journal's only.
     """
 
     max_items: int = 100_000
     max_bytes: int = 32 * 1024 * 1024
     max_age: float = 0.05
+    max_batches: int = 4_000
+    interval: float = 0.4
 
 
 class Publisher(Protocol[ColumnsT]):
@@ -109,6 +131,13 @@ class Publisher(Protocol[ColumnsT]):
         """
         ...
 
+    def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
+        """Says that a producer's batches up to a sequence are settled, wherever they were published.
+
+        A bus that lets no batch overtake a refused one need not wait for the repetition of these.
+        """
+        ...
+
 
 class Consumer(Protocol[ColumnsT]):
     """Hands batches on in the order of their positions, to one worker."""
@@ -117,25 +146,65 @@ class Consumer(Protocol[ColumnsT]):
         """Waits for batches and joins them.
 
         The boundaries of the insert are durable before this returns: after a crash the same batches come
-        again as the same inserts with the same tokens. One insert is under way at a time: call `commit`
-        before the next. Cancellation is safe: nothing is lost, the insert is handed out again.
+        again as the same inserts with the same tokens. One insert is under way at a time: until `commit` is
+        called this gives the same one, unless another worker took it over; then it gives the next of what is this
+        worker's. Cancellation is safe: nothing is lost, the insert is handed out again.
         """
         ...
 
     async def commit(self, insert: Insert[ColumnsT]) -> None:
-        """Says that the store has the insert: it is not handed out again."""
+        """Says that the store has the insert: it is not handed out again.
+
+        An insert that another worker took over meanwhile is not this one's to commit: then nothing happens.
+        """
+        ...
+
+    async def set_aside(self, position: Position, batch: Batch[ColumnsT], error: Exception) -> None:
+        """Takes a batch of the insert under way that cannot be read, so that the insert is committed without it.
+
+        Returns when the batch is kept where an operator finds it, or, where a bus has no such place, has been logged.
+
+        Raises:
+            UnavailableError: It is not known whether it is kept.
+            Exception: The error itself, if only another program can be at fault and the bus has no place for the
+                batch: then the worker must stop.
+        """
+        ...
+
+
+class Progress(Protocol):
+    """Says what the store has."""
+
+    async def committed(self) -> tuple[Position, ...]:
+        """For each partition the last committed position; number 0 if nothing is.
+
+        Raises:
+            UnavailableError: It cannot be told now.
+        """
         ...
 
     async def wait_committed(self, position: Position) -> None:
-        """Returns when everything up to the position is committed."""
+        """Returns when everything of the position's partition up to it is committed."""
+        ...
+
+    async def wait_progress(self, seen: tuple[Position, ...]) -> None:
+        """Returns when something behind `seen`, which `committed` gave, is committed."""
+        ...
+
+    async def wait_settled(self, header: Header) -> None:
+        """Returns when everything that its sender had acknowledged before this call is committed."""
         ...
 
 
-class Bus(Publisher[ColumnsT], Consumer[ColumnsT], Protocol[ColumnsT]):
-    """Both sides, and the bus's own life."""
+class Bus(Publisher[ColumnsT], Consumer[ColumnsT], Progress, Protocol[ColumnsT]):
+    """All sides, and the bus's own life."""
 
     async def open(self) -> None:
         """Recovers what is there. Raises `UnavailableError` if it cannot be used."""
+        ...
+
+    async def check(self) -> None:
+        """Raises `UnavailableError` with the reason if batches cannot be published now."""
         ...
 
     async def close(self) -> None:
@@ -143,15 +212,8 @@ class Bus(Publisher[ColumnsT], Consumer[ColumnsT], Protocol[ColumnsT]):
         ...
 
     def uncommitted(self) -> Sequence[tuple[Position, Header]]:
-        """After `open`: the headers of batches that are durable but not committed, in order."""
-        ...
+        """After `open`: the headers of batches that are durable but not committed, in order.
 
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that are durable but not committed."""
-        ...
-
-    @property
-    def committed(self) -> Position:
-        """The last committed position; 0 if nothing is."""
+        Empty if several processes share the bus: then the worker drops what the store knows.
+        """
         ...

@@ -58,7 +58,8 @@ class RecentIds:
         begun, a publish runs to its end even if all its callers go away: whether it was taken gets known.
 
         Batches of one producer must be begun in the order of their sequences. After one was refused, later ones
-        are refused too until it is repeated or `settle`d: the sender goes on from it.
+        are refused too until it is repeated or `settle`d, or `load_producers` says that another instance took it: the
+        sender goes on from it.
 
         Args:
             header: With neither a request id nor a producer id and sequence, the batch is published as it is.

@@ -56,11 +56,18 @@ class RecentProducers:
 
     def load(self, producer_id: str, sequence: int, seen_at: int) -> None:
         """Counts everything up to a sequence as settled."""
-        self._of(producer_id, seen_at).add(0, sequence)
+        producer = self._of(producer_id, seen_at)
+        producer.add(0, sequence)
+        # Another instance took what this one refused.
+        if producer.refused is not None and producer.refused <= sequence:
+            producer.refused = None
 
     def refused(self, producer_id: str, sequence: int, now: int) -> None:
         """Says that a sequence was not taken, or may not have been."""
         producer = self._of(producer_id, now)
+        if producer.holds(sequence):
+            # Settled elsewhere before the outcome here was known: nobody will repeat it.
+            return
         producer.refused = sequence if producer.refused is None else min(producer.refused, sequence)
 
     def refuse_overtaking(self, producer_id: str, sequence: int) -> None:

@@ -17,13 +17,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic
 
+import structlog
+
 from services.shared.bus.adapters.journal_backlog import Backlog
 from services.shared.bus.adapters.journal_checkpoint import Checkpoint, sync_directory
 from services.shared.bus.adapters.journal_consumer import InsertJoiner
 from services.shared.bus.adapters.journal_publisher import GroupCommit, PublishLimits, closed
 from services.shared.bus.adapters.journal_segments import Segments
 from services.shared.bus.port import Batch, ColumnsT, Header, Insert, InsertLimits, Position
-from services.shared.errors import UnavailableError
+from services.shared.errors import AirisError, UnavailableError
+
+logger = structlog.get_logger(__name__)
 
 CRASH_POINTS = (
     "after segment created",
@@ -133,6 +137,9 @@ class Journal(Generic[ColumnsT]):
             raise closed()
         return await self._publisher.publish(batch)
 
+    def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
+        """See `port.Publisher.note_settled`: nothing is remembered of what was refused."""
+
     async def next_insert(self) -> Insert[ColumnsT]:
         """See `port.Consumer.next_insert`; an insert that is not committed is handed out again."""
         return await self._consuming().next_insert()
@@ -141,8 +148,16 @@ class Journal(Generic[ColumnsT]):
         """See `port.Consumer.commit`; a repetition changes nothing."""
         await self._consuming().commit(insert)
 
+    async def set_aside(self, position: Position, batch: Batch[ColumnsT], error: Exception) -> None:
+        """See `port.Consumer.set_aside`: logs what is refused; an error of another kind stops the worker."""
+        if not isinstance(error, AirisError):
+            raise error
+        # It was decoded before it was published, so only a changed program can fail here. One such batch must not
+        # keep all later ones from the store.
+        logger.error("batch_unreadable", position=position, items=batch.header.item_count, error=error.message)
+
     async def wait_committed(self, position: Position) -> None:
-        """See `port.Consumer.wait_committed`."""
+        """See `port.Progress.wait_committed`."""
         await self._consuming().wait_committed(position)
 
     def uncommitted(self) -> Sequence[tuple[Position, Header]]:
@@ -154,10 +169,24 @@ class Journal(Generic[ColumnsT]):
         """Bytes of frames that are durable but not committed."""
         return self._backlog.frame_bytes
 
-    @property
-    def committed(self) -> Position:
-        """The last committed position; 0 if nothing is."""
-        return Position(self._backlog.committed)
+    async def check(self) -> None:
+        """Raises `UnavailableError` if the disk failed, or the journal is closed."""
+        if self._publisher is None:
+            raise closed()
+        if failure := self._publisher.failure or self._backlog.failure:
+            raise UnavailableError(failure)
+
+    async def committed(self) -> tuple[Position, ...]:
+        """The last committed position of the one partition; 0 if nothing is."""
+        return (Position(self._backlog.committed),)
+
+    async def wait_progress(self, seen: tuple[Position, ...]) -> None:
+        """See `port.Progress.wait_progress`."""
+        await self.wait_committed(Position(seen[0] + 1))
+
+    async def wait_settled(self, header: Header) -> None:
+        """See `port.Progress.wait_settled`."""
+        await self.wait_committed(Position(self._backlog.last))
 
     @property
     def frames(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -19,7 +18,7 @@ from services.shared.bus.adapters.journal_backlog import LONG_AGO, Backlog, Held
 from services.shared.bus.adapters.journal_checkpoint import Checkpoint, Standing
 from services.shared.bus.adapters.journal_framing import decode_header
 from services.shared.bus.adapters.journal_publisher import closed
-from services.shared.bus.adapters.journal_segments import Segments
+from services.shared.bus.adapters.journal_segments import NO_SPACE, Segments
 from services.shared.bus.port import Batch, ColumnsT, Header, Insert, InsertLimits, Position
 from services.shared.errors import FailedPreconditionError, UnavailableError
 
@@ -60,6 +59,7 @@ class InsertJoiner(Generic[ColumnsT]):
         # The insert in the making: batches up to this one have joined it.
         self._joined = backlog.committed
         self._items = self._bytes = 0
+        self._began = LONG_AGO
         standing = checkpoint.standing
         self._boundary = standing.last if standing.last > backlog.committed else 0
 
@@ -74,6 +74,7 @@ class InsertJoiner(Generic[ColumnsT]):
                 await self._join()
                 await self._in_thread(self._record_boundary, self._boundary)
                 self._insert = self._make_insert()
+                self._began = self._clock()
             return self._insert
 
     async def commit(self, insert: Insert[ColumnsT]) -> None:
@@ -93,6 +94,7 @@ class InsertJoiner(Generic[ColumnsT]):
         self._refuse_unless_usable()
         waiter = (position, asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
+        self._backlog.arrivals.set()
         try:
             await waiter[1]
         finally:
@@ -118,8 +120,10 @@ class InsertJoiner(Generic[ColumnsT]):
 
     def _seconds_left(self) -> float:
         oldest = self._backlog.held(self._backlog.committed + 1)
-        arrived = oldest.arrived if oldest else LONG_AGO
-        return max(0.0, arrived + self._limits.max_age - self._clock())
+        ready = oldest.arrived + self._limits.max_age if oldest else LONG_AGO
+        if not self._waiters:
+            ready = max(ready, self._began + self._limits.interval)
+        return max(0.0, ready - self._clock())
 
     async def _join(self) -> bool:
         """Lets what is there join, up to the boundary or the limits; returns whether nothing more fits."""
@@ -133,10 +137,14 @@ class InsertJoiner(Generic[ColumnsT]):
                 return True
             self._offset = self._offset_of(position) + held.frame_bytes
             self._joined, self._items, self._bytes = position, items, size
-        return self._items >= self._limits.max_items or self._bytes >= self._limits.max_bytes
+        limits = self._limits
+        return self._items >= limits.max_items or self._bytes >= limits.max_bytes or self._has_all_batches()
 
     def _exceeds(self, items: int, size: int) -> bool:
-        return items > self._limits.max_items or size > self._limits.max_bytes
+        return items > self._limits.max_items or size > self._limits.max_bytes or self._has_all_batches()
+
+    def _has_all_batches(self) -> bool:
+        return self._joined - self._backlog.committed >= self._limits.max_batches
 
     def _offset_of(self, position: int) -> int:
         return 0 if self._segments.starts_at(position) else self._offset
@@ -202,8 +210,8 @@ class InsertJoiner(Generic[ColumnsT]):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                # Only a file system that copies on write says so here; what was recorded before still counts.
+            if error.errno in NO_SPACE:
+                # A file system that copies on write says so here, or a limit; what was recorded before still counts.
                 raise UnavailableError("The disk of the journal is full: make room.", retry_after=5.0) from error
             self._fail(f"The journal stopped because its disk failed ({error}): check it and restart the service.")
             raise UnavailableError(str(self._backlog.failure)) from error

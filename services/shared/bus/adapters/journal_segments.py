@@ -29,8 +29,10 @@ from services.shared.errors import UnavailableError
 
 _SUFFIX = ".segment"
 _MOST_VECTORS = 1024
+# The store beside it must be able to go on with what is here, and needs some room to be safe: see clickhouse/room.py.
+_LEAST_FREE_BYTES = 128 * 1024 * 1024
 # EFBIG: the process may not write larger files; like a full disk it passes when somebody makes room.
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskFullError(Exception):
@@ -137,6 +139,9 @@ class Segments:
             DiskFullError: There is no space; as if it had not been called.
             OSError: It is not known what is on the disk: nothing may be written any more.
         """
+        free = os.statvfs(self._directory)
+        if free.f_bavail * free.f_frsize < _LEAST_FREE_BYTES:
+            raise DiskFullError
         if not self._firsts or self._size >= self._segment_bytes:
             self._begin_segment(position)
         vectors: list[bytes] = []
@@ -150,7 +155,7 @@ class Segments:
             # Durably cut: frames that were whole must not come back after their publishers were refused.
             os.ftruncate(self._descriptor, before)
             os.fsync(self._descriptor)
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise DiskFullError from error
             raise
         self._crash_point("after write")
@@ -231,7 +236,7 @@ class Segments:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise DiskFullError from error
             raise
         self.close()
