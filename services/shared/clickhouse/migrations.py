@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 from importlib.resources.abc import Traversable
 
-from services.shared.clickhouse.client import DATABASE, ClickHouse
+from services.shared.clickhouse.client import ClickHouse
+from services.shared.clickhouse.target import DATABASE
 from services.shared.errors import FailedPreconditionError
 
 _TIMEOUT = 60.0
 
 
 async def migrate(clickhouse: ClickHouse, signal: str, directory: Traversable) -> None:
-    """Brings the tables of a signal up to date.
+    """Brings the tables of a signal up to date, on each server of the cluster.
 
     Args:
         signal: Whose migrations these are: "metrics".
@@ -26,6 +27,11 @@ async def migrate(clickhouse: ClickHouse, signal: str, directory: Traversable) -
     Raises:
         FailedPreconditionError: The data is of a newer version, or an applied file was changed since.
     """
+    for server in clickhouse.servers:
+        await _migrate_here(server, signal, directory)
+
+
+async def _migrate_here(clickhouse: ClickHouse, signal: str, directory: Traversable) -> None:
     await clickhouse.command(
         f"CREATE TABLE IF NOT EXISTS {DATABASE}.migrations (signal String, number UInt32, name String, "
         "checksum String, applied_at DateTime DEFAULT now()) ENGINE = ReplacingMergeTree "
@@ -54,9 +60,8 @@ async def migrate(clickhouse: ClickHouse, signal: str, directory: Traversable) -
             if applied[number] != checksum:
                 raise FailedPreconditionError(f"The applied migration {signal}/{entry.name} was changed afterwards.")
             continue
-        for statement in text.split(";\n"):
-            if statement.strip():
-                await clickhouse.command(statement.strip().rstrip(";"))
+        for statement in clickhouse.layout.statements(text):
+            await clickhouse.command(statement)
         await clickhouse.command(
             f"INSERT INTO {DATABASE}.migrations (signal, number, name, checksum) VALUES "
             "({signal:String}, {number:UInt32}, {name:String}, {checksum:String})",
