@@ -1,0 +1,1 @@
+"""How instances find each other: fixed addresses, or Consul."""
