@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from airis.logs.v1 import logs_pb2
+from opentelemetry import metrics
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from services.logs import convert, worker
@@ -15,20 +18,32 @@ from services.logs.model import LogColumns
 from services.logs.query import LogQuery
 from services.logs.rpc import DOMAIN, INGEST, RAW, LogServicer
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
+from services.logs.store.port import LogReader, LogWriter
 from services.logs.tail import LogTail
-from services.shared.application import Parts, Place, SignalApplication
-from services.shared.bus.adapters.journal import Journal
+from services.shared.app import open_bus
+from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
-from services.shared.bus.port import Header, InsertLimits
+from services.shared.bus.port import Bus, Header, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
+from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.ingest_methods import OtlpServicer
-from services.shared.rpc.otlp_http import otlp_handler
+from services.shared.rpc.otlp_http import OtlpHttp
 from services.shared.rpc.server import Binding, Endpoints, Ready
-from services.shared.telemetry.setup import server_interceptors
 
 _SERVICE = logs_pb2.DESCRIPTOR.services_by_name["LogService"]
 _OTLP_SERVICE = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]
+
+
+Chore = Callable[[], Coroutine[Any, Any, None]]
+
+
+class LogStore(LogWriter, LogReader, Store, Protocol):
+    """All that the service needs of its store."""
+
+    @property
+    def ids(self) -> KnownIds:
+        """The ids of what is stored."""
 
 
 class Settings(Place, Protocol):
@@ -42,25 +57,24 @@ class Settings(Place, Protocol):
 def build(settings: Settings) -> SignalApplication[LogColumns]:
     """Puts the logs service together."""
     config, data_dir = settings.logs, settings.data_dir / "logs"
-    clickhouse = ClickHouse(config.store_dsn or f"chdb://{data_dir / 'clickhouse'}")
-    store = ClickHouseLogStore(clickhouse, config)
+    engine, store, chores = _store(settings)
     checker = Checker(config)
 
     def decode(header: Header, payload: bytes) -> LogColumns:
         records, _ = convert.decode(header.message_type, payload)
         return checker.columns(records, header)
 
-    journal: Journal[LogColumns] = Journal(
-        data_dir / "journal",
-        decode,
-        limits=InsertLimits(config.insert_max_items, max_age=config.insert_max_delay),
-        max_backlog_bytes=config.journal_max_bytes,
+    limits = InsertLimits(config.insert_max_items, max_age=config.insert_max_delay)
+    bus: Bus[LogColumns] = open_bus(
+        settings.bus, "logs", settings.role, data_dir / "journal", decode, limits, config.journal_max_bytes
     )
+    is_shared = settings.bus.kind == "kafka"
+    repeats = Repeats[LogColumns](store.ids) if is_shared else None
     recent_ids = RecentIds(clock=time.time_ns)
-    intake = Intake(journal, recent_ids, decode, time.time_ns)
+    intake = Intake(bus, recent_ids, decode, time.time_ns, store.ids if is_shared else None)
     query = LogQuery(store)
-    tail = LogTail(query, journal, time.monotonic)
-    servicer = LogServicer(LogIngest(checker, intake), query, tail, time.time_ns)
+    tail = LogTail(query, bus, time.monotonic)
+    servicer = LogServicer(LogIngest(convert.read, checker, intake), query, tail, time.time_ns)
 
     def endpoints(ready: Ready) -> Endpoints:
         return Endpoints(
@@ -68,15 +82,44 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
             grpc_port=config.grpc_port + settings.port_offset,
             http_port=config.http_port + settings.port_offset,
             domain=DOMAIN,
-            bindings=(
+            bindings=()
+            if settings.role == "work"
+            else (
                 Binding(_SERVICE, servicer, RAW),
-                Binding(_OTLP_SERVICE, OtlpServicer(servicer.ingest), frozenset({"Export"})),
+                Binding(
+                    _OTLP_SERVICE,
+                    OtlpServicer(servicer.ingest),
+                    frozenset({"Export"}),
+                    policy_of=f"/{_SERVICE.full_name}/IngestLogs",
+                    otlp=("/v1/logs", OtlpHttp(servicer.ingest.export, INGEST.otlp[0], DOMAIN)),
+                ),
             ),
             ready=ready,
-            otlp={"/v1/logs": otlp_handler(servicer.ingest.export, INGEST.otlp[0], DOMAIN)},
-            interceptors=server_interceptors(),
+            auth=settings.auth,
         )
 
-    return SignalApplication(
-        Parts(clickhouse, store, journal, recent_ids, lambda: worker.run(journal, store), endpoints)
-    )
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            for task in (worker.run(bus, store, repeats), *(chore() for chore in chores)):
+                group.create_task(task)
+
+    return SignalApplication(Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared))
+
+
+def _store(settings: Settings) -> tuple[Engine, LogStore, tuple[Chore, ...]]:
+    """The configured store, its connection, and what else its worker has to do."""
+    config = settings.logs
+    if config.store == "elasticsearch":
+        # Here, as a service that has ClickHouse starts sooner without it.
+        from services.logs.store.adapters.elasticsearch import ElasticsearchLogStore
+        from services.logs.store.adapters.elasticsearch_client import Elasticsearch
+
+        elasticsearch = Elasticsearch(config.elasticsearch)
+        refused = metrics.get_meter("airis.logs").create_counter(
+            "logs.entries_refused", "{entry}", "Entries the store keeps without their fields, or not at all"
+        )
+        documents = ElasticsearchLogStore(elasticsearch, config, lambda outcome: refused.add(1, {"outcome": outcome}))
+        return elasticsearch, documents, (documents.maintain,)
+    folder = settings.data_dir / "logs" / "clickhouse"
+    clickhouse = ClickHouse(config.store_dsn or f"chdb://{folder}", settings.clickhouse)
+    return clickhouse, ClickHouseLogStore(clickhouse, config), ()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from airis.logs.v1 import logs_pb2
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
@@ -27,8 +26,12 @@ from services.logs.model import (
     Selection,
     Span,
 )
+from services.shared.bus.ingest import Requests
 from services.shared.errors import FieldViolation, InvalidArgumentError
 from services.shared.rpc import attributes, times
+from services.shared.rpc.attribute_merge import last_of_each_key
+from services.shared.rpc.attribute_pool import pooled
+from services.shared.rpc.attributes import Kind
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
 # What may be sent, as `decode` names it.
@@ -53,17 +56,27 @@ def decode(message_type: str, payload: bytes) -> tuple[Records, dict[str, Any]]:
     return _WIRE.read(message_type, payload)
 
 
+def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Records]:
+    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
+    return _WIRE.read_all(message_type, payloads)
+
+
 def _airis_records(entries: pa.StructArray) -> Records:
-    metadata = attributes.from_value_map(_distinct(pc.struct_field(entries, "metadata")))
+    field = attributes.children(entries)
+    # Of a key that is twice in a map on the wire the last counts, as in any protobuf map.
+    labels, metadata = (
+        last_of_each_key(pooled(read(field[name]))[0])
+        for name, read in (("labels", attributes.from_text_map), ("metadata", attributes.from_value_map))
+    )
     return Records(
         pa.table(
             {
                 "index": pa.array(np.arange(len(entries), dtype=np.int32)),
-                "time": pc.struct_field(entries, "timestamp").cast(pa.int64()),
-                "level": pc.struct_field(entries, "level"),
-                **{name: pc.struct_field(entries, name) for name in PLAIN_COLUMNS},
-                "labels": _distinct(pc.struct_field(entries, "labels")),
-                "metadata_count": pa.array(metadata.counts),
+                "time": field["timestamp"].cast(pa.int64()),
+                "level": field["level"],
+                **{name: field[name] for name in PLAIN_COLUMNS},
+                "labels": labels.map(Kind.STRING),
+                "metadata_count": pa.array(metadata.counts.astype(np.int32)),
                 **metadata.maps("metadata"),
             }
         ),
@@ -71,24 +84,16 @@ def _airis_records(entries: pa.StructArray) -> Records:
     )
 
 
-def _distinct(maps: pa.MapArray) -> pa.MapArray:
-    """Each key once in each map: of one that is there twice on the wire the last counts, as in any protobuf map."""
-    keys = maps.keys.dictionary_encode()
-    owner = np.repeat(np.arange(len(maps)), np.diff(maps.offsets.to_numpy()))
-    identity = owner * max(len(keys.dictionary), 1) + keys.indices.to_numpy()
-    _, last = np.unique(identity[::-1], return_index=True)
-    if len(last) == len(identity):
-        return maps
-    kept = np.sort(len(identity) - 1 - last)
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(owner[kept], minlength=len(maps))))).astype(np.int32)
-    chosen = pa.array(kept)
-    return pa.MapArray.from_arrays(pa.array(offsets), maps.keys.take(chosen), maps.items.take(chosen))
-
-
 _WIRE = IngestWire(
     Dialect(logs_pb2.IngestLogsRequest, "entries", _airis_records),
     Dialect(logs_pb2.StreamLogsRequest, "entries", _airis_records),
-    Dialect(logs_service_pb2.ExportLogsServiceRequest, "resource_logs", otlp.records),
+    Dialect(
+        logs_service_pb2.ExportLogsServiceRequest,
+        "resource_logs",
+        otlp.records,
+        (("scope_logs",), ("log_records",)),
+        otlp.REQUEST,
+    ),
 )
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.shared.parts import parts_of
 
 
 class Level(IntEnum):
@@ -58,8 +63,8 @@ ENTRY_SCHEMA = pa.schema(
     ]
 )
 
-MAX_ROWS = 2**24
-"""Entries that one batch can number: `ingest_position` keeps the row in its lowest 24 bits."""
+MAX_ROWS = 2**18
+"""Entries that one batch can number: `ingest_position` keeps the row in its lowest 18 bits, the position above them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,21 @@ class LogColumns:
     """
 
     entries: pa.Table
+
+    @property
+    def count(self) -> int:
+        """The number of entries."""
+        return int(self.entries.num_rows)
+
+    def split(self, items: Records, ends: np.ndarray[Any, np.dtype[np.int64]]) -> list[LogColumns]:
+        """See `Columns.split`."""
+        at = self.entries.schema.get_field_index("index")
+        field = self.entries.schema.field(at)
+        parts = []
+        for part, begin in parts_of(self.entries, ends):
+            own = pc.subtract(part.column(at), pa.scalar(begin, field.type))
+            parts.append(LogColumns(part.set_column(at, field, own)))
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +167,24 @@ class Cursor:
     ingest_position: int
 
 
+Arrived = tuple[int, int]
+"""A part of the order of ingest: behind one `ingest_position` and up to another."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
     """Entries of a selection by time, then by order of ingest.
 
     Attributes:
         after: Begin behind this entry; None: at the beginning.
-        through: Leave out entries that came later, by `ingest_position`; None: none.
+        arrived: Only entries that came in these ranges; None: all.
     """
 
     selection: Selection
     newest_first: bool
     limit: int
     after: Cursor | None = None
-    through: int | None = None
+    arrived: tuple[Arrived, ...] | None = None
 
 
 Span = tuple[int, int]
@@ -241,7 +265,9 @@ class Capabilities:
     Attributes:
         full_text: It finds words and phrases.
         tail: It gives entries by their order of ingest.
+        fine_counts: It counts in steps that are not whole milliseconds.
     """
 
     full_text: bool = False
     tail: bool = False
+    fine_counts: bool = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.logs import anomalies, patterns
 from services.logs.model import (
     Anomaly,
+    Arrived,
     CountQuery,
     Counts,
     Level,
@@ -52,6 +54,7 @@ _FIELDS = (
 SCHEMA = Schema.of(_FIELDS, full_text=["message"], aliases={"severity": "level"})
 _WITHOUT_FULL_TEXT = Schema.of(_FIELDS, aliases={"severity": "level"})
 
+_MILLISECOND_NS = 1_000_000
 _SECOND_NS = 1_000_000_000
 _MAX_HIGHLIGHTS = 100
 _MAX_STEPS = 11_000
@@ -119,7 +122,7 @@ class LogQuery:
                 raise _wrong(f"group_by[{at}]", "must have a key after `labels.`")
         selection = query.selection
         query = replace(query, step=query.step or choose_step(selection.start, selection.end))
-        _check_steps(query)
+        self._check_steps(query)
         return await self._reader.count(query, self.condition(selection.filter), timeout)
 
     async def patterns(self, selection: Selection, timeout: float) -> tuple[list[Pattern], int]:
@@ -152,30 +155,31 @@ class LogQuery:
         if start >= end:
             return []
         query = CountQuery(replace(selection, start=start, end=end), step, ("service", "level"))
-        _check_steps(query)
+        self._check_steps(query)
         counts = await self._reader.count(query, self.condition(selection.filter), timeout)
         return anomalies.find(counts, start, end)
 
     async def tail(
-        self, tenant: str, condition: Checked | None, after: int, through: int, limit: int, timeout: float
+        self, tenant: str, condition: Checked | None, arrived: Sequence[Arrived], limit: int, timeout: float
     ) -> list[LogEntry]:
-        """Entries in the order of ingest, behind `after` and up to `through`.
+        """Entries that came in these ranges, in the order of ingest.
 
         Raises:
             UnimplementedError: The store does not know the order of ingest.
         """
         if not self._reader.capabilities().tail:
             raise UnimplementedError("The configured store cannot follow entries in the order of ingest.")
-        return await self._reader.tail(tenant, condition, after, through, limit, timeout)
+        return await self._reader.tail(tenant, condition, arrived, limit, timeout)
 
     def condition(self, text: str) -> Checked | None:
         """Reads a filter. Raises `InvalidArgumentError` if it is wrong."""
         return read_filter(text, SCHEMA if self._reader.capabilities().full_text else _WITHOUT_FULL_TEXT)
 
-
-def _check_steps(query: CountQuery) -> None:
-    if (query.selection.end - query.selection.start) // query.step > _MAX_STEPS:
-        raise _wrong("step", f"gives more than {_MAX_STEPS} buckets; choose a longer one")
+    def _check_steps(self, query: CountQuery) -> None:
+        if (query.selection.end - query.selection.start) // query.step > _MAX_STEPS:
+            raise _wrong("step", f"gives more than {_MAX_STEPS} buckets; choose a longer one")
+        if query.step % _MILLISECOND_NS and not self._reader.capabilities().fine_counts:
+            raise UnimplementedError("The configured store counts in whole milliseconds only; choose such a step.")
 
 
 def _wrong(field: str, description: str) -> InvalidArgumentError:

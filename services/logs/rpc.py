@@ -29,7 +29,6 @@ _ANOMALY_STEP = 60 * _SECOND_NS
 
 INGEST = IngestContract(
     DOMAIN,
-    convert.decode,
     unary=(logs_pb2.IngestLogsRequest, logs_pb2.IngestLogsResponse),
     stream=(logs_pb2.StreamLogsRequest, logs_pb2.StreamLogsResponse),
     otlp=(logs_service_pb2.ExportLogsServiceRequest, logs_service_pb2.ExportLogsServiceResponse),
@@ -85,7 +84,7 @@ class LogServicer:
         limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
         now = self._clock()
         recent = Selection(tenant(context), request.filter, now - times.HOUR_NS, now + 1)
-        followed = self._tail.follow(recent, request.backlog, limits.seconds)
+        followed = await self._tail.follow(recent, request.backlog, limits.seconds)
         # Tells the caller that nothing which is stored from now on is missed.
         await context.send_initial_metadata(())
         left = limits.count

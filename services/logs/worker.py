@@ -6,8 +6,9 @@ from services.logs.model import LogColumns
 from services.logs.store.port import LogWriter
 from services.shared.bus.drain import drain_placed
 from services.shared.bus.port import Consumer
+from services.shared.bus.repeats import Repeats
 
 
-async def run(consumer: Consumer[LogColumns], writer: LogWriter) -> None:
+async def run(consumer: Consumer[LogColumns], writer: LogWriter, repeats: Repeats[LogColumns] | None = None) -> None:
     """Stores inserts until cancelled."""
-    await drain_placed(consumer, writer.write)
+    await drain_placed(consumer, writer.write, repeats)

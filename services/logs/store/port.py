@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.logs.model import Capabilities, CountQuery, Counts, LogColumns, LogEntry, Sample, SearchQuery, Selection
+from services.logs.model import (
+    Arrived,
+    Capabilities,
+    CountQuery,
+    Counts,
+    LogColumns,
+    LogEntry,
+    Sample,
+    SearchQuery,
+    Selection,
+)
 from services.shared.bus.port import Header, Position
 from services.shared.filter import Checked
 
@@ -35,9 +45,9 @@ class LogReader(Protocol):
         ...
 
     async def tail(
-        self, tenant: str, condition: Checked | None, after: int, through: int, limit: int, timeout: float
+        self, tenant: str, condition: Checked | None, arrived: Sequence[Arrived], limit: int, timeout: float
     ) -> list[LogEntry]:
-        """Entries in the order of ingest, behind `after` and up to `through`."""
+        """Entries that came in these ranges, in the order of ingest."""
         ...
 
     async def count(self, query: CountQuery, condition: Checked | None, timeout: float) -> Counts:

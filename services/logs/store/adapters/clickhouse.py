@@ -14,6 +14,7 @@ from services.logs.model import (
     MAX_ROWS,
     METADATA_COLUMNS,
     PLAIN_COLUMNS,
+    Arrived,
     Capabilities,
     CountGroup,
     CountQuery,
@@ -34,7 +35,7 @@ from services.shared.clickhouse.migrations import migrate
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 
-_IDS_TABLE = "log_ingest_ids"
+_IDS_TABLE = "log_known_ids"
 _MAX_BUCKETS = 200_000
 
 
@@ -49,7 +50,7 @@ class ClickHouseLogStore:
     def __init__(self, clickhouse: ClickHouse, config: LogsConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
-        self._ids = StoredIds(clickhouse, _IDS_TABLE)
+        self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
@@ -59,27 +60,27 @@ class ClickHouseLogStore:
 
     async def load_ids(self, into: RecentIds) -> None:
         """Reads back the ids of stored requests."""
-        await self._ids.load(into)
+        await self.ids.load(into)
 
     async def write(self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str) -> None:
         """See `LogWriter.write`."""
         tables = [_placed(position, columns.entries) for position, _, columns in batches]
         await self._clickhouse.insert("logs", pa.concat_tables(tables), token=token)
-        await self._ids.write([header for _, header, _ in batches], token)
+        await self.ids.write([header for _, header, _ in batches], token)
 
     def capabilities(self) -> Capabilities:
         """See `LogReader.capabilities`."""
-        return Capabilities(full_text=True, tail=True)
+        return Capabilities(full_text=True, tail=True, fine_counts=True)
 
     async def search(self, query: SearchQuery, condition: Checked | None, timeout: float) -> list[LogEntry]:
         """See `LogReader.search`."""
         return await self._entries(clickhouse_sql.search(query, condition), timeout)
 
     async def tail(
-        self, tenant: str, condition: Checked | None, after: int, through: int, limit: int, timeout: float
+        self, tenant: str, condition: Checked | None, arrived: Sequence[Arrived], limit: int, timeout: float
     ) -> list[LogEntry]:
         """See `LogReader.tail`."""
-        return await self._entries(clickhouse_sql.tail(tenant, condition, after, through, limit), timeout)
+        return await self._entries(clickhouse_sql.tail(tenant, condition, arrived, limit), timeout)
 
     async def count(self, query: CountQuery, condition: Checked | None, timeout: float) -> Counts:
         """See `LogReader.count`."""

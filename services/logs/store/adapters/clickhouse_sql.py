@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.logs.model import METADATA_COLUMNS, PLAIN_COLUMNS, CountQuery, SearchQuery, Selection
+from collections.abc import Sequence
+
+from services.logs.model import METADATA_COLUMNS, PLAIN_COLUMNS, Arrived, CountQuery, SearchQuery, Selection
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
 from services.shared.filter.tree import AllOf, AnyOf, Negation, TermMatch
@@ -38,14 +40,14 @@ def search(query: SearchQuery, condition: Checked | None) -> Statement:
         start, end = (start, after.timestamp + 1) if query.newest_first else (after.timestamp, end)
         moment = "fromUnixTimestamp64Nano({after_time:Int64}, 'UTC')"
         more += f"\n  AND (timestamp {direction} {moment} OR ingest_position {direction} {{after:UInt64}})"
-    if query.through is not None:
-        more += "\n  AND ingest_position <= {through:UInt64}"
     where, parameters = _where(Selection(selection.tenant, selection.filter, start, end), condition)
     parameters["limit"] = query.limit
     if after is not None:
         parameters |= {"after_time": after.timestamp, "after": after.ingest_position}
-    if query.through is not None:
-        parameters["through"] = query.through
+    if query.arrived is not None:
+        ranges, bounds = _arrived(query.arrived)
+        more += f"\n  AND {ranges}"
+        parameters |= bounds
     return (
         f"SELECT {_ENTRY}\nFROM airis.logs\n{where}{more}\n"
         f"ORDER BY timestamp {order}, ingest_position {order}\nLIMIT {{limit:UInt32}}",
@@ -53,15 +55,26 @@ def search(query: SearchQuery, condition: Checked | None) -> Statement:
     )
 
 
-def tail(tenant: str, condition: Checked | None, after: int, through: int, limit: int) -> Statement:
+def tail(tenant: str, condition: Checked | None, arrived: Sequence[Arrived], limit: int) -> Statement:
     """Rows of an entry, in the order of ingest."""
     compiled = compile_clickhouse(condition, prefix="f")
+    ranges, bounds = _arrived(arrived)
     return (
         f"SELECT {_ENTRY}\nFROM airis.logs\n"
-        "WHERE tenant = {tenant:String} AND ingest_position > {after:UInt64} AND ingest_position <= {through:UInt64}\n"
+        f"WHERE tenant = {{tenant:String}} AND {ranges}\n"
         f"  AND {compiled.sql}\nORDER BY ingest_position\nLIMIT {{limit:UInt32}}",
-        {"tenant": tenant, "after": after, "through": through, "limit": limit, **compiled.parameters},
+        {"tenant": tenant, "limit": limit, **bounds, **compiled.parameters},
     )
+
+
+def _arrived(ranges: Sequence[Arrived]) -> Statement:
+    """The condition that an entry came in one of these ranges."""
+    parameters: dict[str, object] = {}
+    parts = []
+    for at, (after, through) in enumerate(ranges):
+        parameters |= {f"after{at}": after, f"through{at}": through}
+        parts.append(f"(ingest_position > {{after{at}:UInt64}} AND ingest_position <= {{through{at}:UInt64}})")
+    return f"({' OR '.join(parts) or 'false'})", parameters
 
 
 def count(query: CountQuery, condition: Checked | None) -> Statement:
