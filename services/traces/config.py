@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class JaegerConfig(BaseModel):
+    """Settings of a Jaeger v2 that keeps the spans.
+
+    Attributes:
+        otlp_target: `host:port` where it takes OTLP/gRPC.
+        query_target: `host:port` of its query API over gRPC.
+        max_message_bytes: What one OTLP request to it may have; a collector's receiver takes 4 MiB unless told
+            otherwise (`max_recv_msg_size_mib`).
+        write_timeout: Seconds that one OTLP request may take.
+        search_depth: Traces that it may give at once; its memory storage takes at most its `max_traces`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    otlp_target: str = "127.0.0.1:4317"
+    query_target: str = "127.0.0.1:16685"
+    max_message_bytes: int = Field(3_500_000, ge=1024)
+    write_timeout: float = Field(10.0, gt=0, le=300)
+    search_depth: int = Field(500, ge=1, le=100_000)
 
 
 class TracesConfig(BaseModel):
@@ -11,7 +34,9 @@ class TracesConfig(BaseModel):
     Attributes:
         grpc_port: Where gRPC is served.
         http_port: Where OTLP/HTTP, `/metrics`, `/healthz` and `/readyz` are served.
+        store: Where spans are kept.
         store_dsn: The ClickHouse; empty: chdb in the data directory.
+        jaeger: Where Jaeger is.
         raw_retention_days: How long spans are kept; older ones are refused.
         rollup_retention_days: How long one-minute figures are kept.
         insert_max_items: Spans that one insert joins.
@@ -26,7 +51,9 @@ class TracesConfig(BaseModel):
 
     grpc_port: int = Field(8003, ge=1, le=65535)
     http_port: int = Field(9103, ge=1, le=65535)
+    store: Literal["clickhouse", "jaeger"] = "clickhouse"
     store_dsn: str = ""
+    jaeger: JaegerConfig = JaegerConfig()
     raw_retention_days: int = Field(90, ge=1, le=3650)
     rollup_retention_days: int = Field(180, ge=1, le=3650)
     insert_max_items: int = Field(200_000, ge=1)

@@ -14,7 +14,10 @@ from airis.traces.v1 import traces_pb2
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from services.shared.bus.ingest import Requests
 from services.shared.rpc import attributes, times
+from services.shared.rpc.attribute_merge import last_of_each_key
+from services.shared.rpc.attribute_pool import AttributeSets, pooled
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 from services.traces import otlp
 from services.traces.model import (
@@ -52,12 +55,18 @@ def decode(message_type: str, payload: bytes) -> tuple[Spans, dict[str, Any]]:
     return _WIRE.read(message_type, payload)
 
 
+def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Spans]:
+    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
+    return _WIRE.read_all(message_type, payloads)
+
+
 def _airis_spans(flat: pa.StructArray) -> Spans:
     field = attributes.children(flat)
-    tags = attributes.from_value_map(field["tags"])
+    tags = _value_maps(field["tags"])
     status = attributes.children(field["status"])
-    logs, links = field["logs"], field["links"]
-    log, link = attributes.children(logs.flatten()), attributes.children(links.flatten())
+    log_offsets, logs = attributes.flattened(field["logs"])
+    link_offsets, links = attributes.flattened(field["links"])
+    log, link = attributes.children(logs), attributes.children(links)
     columns = {
         "index": pa.array(np.arange(len(flat), dtype=np.int32)),
         **{name: field[name] for name in ("trace_id", "span_id", "parent_span_id")},
@@ -68,21 +77,32 @@ def _airis_spans(flat: pa.StructArray) -> Spans:
         "status_message": status["message"].fill_null(""),
         "start": field["start_time"].cast(pa.int64()),
         "end": field["end_time"].cast(pa.int64()),
-        "tag_count": pa.array(tags.counts),
+        "tag_count": pa.array(tags.counts.astype(np.int32)),
         **tags.maps("tag"),
-        "event_time": otlp.nested(logs, log["timestamp"].cast(pa.int64()).fill_null(0)),
-        "event_fields": otlp.nested(logs, otlp.texts(attributes.from_value_map(log["fields"]))),
-        "link_trace_id": otlp.nested(links, link["trace_id"]),
-        "link_span_id": otlp.nested(links, link["span_id"]),
-        "link_tags": otlp.nested(links, otlp.texts(attributes.from_value_map(link["tags"]))),
+        "event_time": otlp.nested(log_offsets, log["timestamp"].cast(pa.int64()).fill_null(0)),
+        "event_fields": otlp.nested(log_offsets, otlp.texts(_value_maps(log["fields"]))),
+        "link_trace_id": otlp.nested(link_offsets, link["trace_id"]),
+        "link_span_id": otlp.nested(link_offsets, link["span_id"]),
+        "link_tags": otlp.nested(link_offsets, otlp.texts(_value_maps(link["tags"]))),
     }
     return Spans(pa.table(columns), "spans")
+
+
+def _value_maps(maps: pa.MapArray) -> AttributeSets:
+    # Of a key that is twice in a map on the wire the last counts, as in any protobuf map.
+    return last_of_each_key(pooled(attributes.from_value_map(maps))[0])
 
 
 _WIRE = IngestWire(
     Dialect(traces_pb2.IngestSpansRequest, "spans", _airis_spans),
     Dialect(traces_pb2.StreamSpansRequest, "spans", _airis_spans),
-    Dialect(trace_service_pb2.ExportTraceServiceRequest, "resource_spans", otlp.spans),
+    Dialect(
+        trace_service_pb2.ExportTraceServiceRequest,
+        "resource_spans",
+        otlp.spans,
+        (("scope_spans",), ("spans",)),
+        otlp.REQUEST,
+    ),
 )
 
 

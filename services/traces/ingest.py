@@ -9,18 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.shared.bus.ingest import Checked, Ingest, limit_items
 from services.shared.bus.port import Header
 from services.shared.errors import FieldViolation
+from services.shared.whole_columns import whole_columns
 from services.traces import rules
 from services.traces.config import TracesConfig
 from services.traces.model import SpanColumns, Spans
 
 Violations = dict[int, FieldViolation]
 
+_TIMESTAMP = pa.timestamp("ns", tz="UTC")
 _AS_THEY_ARE = (
     "service",
     "operation",
@@ -73,27 +76,26 @@ class Checker:
 def _accept(table: pa.Table, tenant: str, rejected: Any) -> SpanColumns:
     if rejected:
         table = table.filter(pc.invert(pc.is_in(table.column("index"), pa.array(list(rejected), pa.int32()))))
-    columns = {name: table.column(name) for name in _AS_THEY_ARE}
-    for name in ("trace_id", "span_id", "parent_span_id"):
-        columns[name] = pc.ascii_lower(table.column(name))
-    for name in ("link_trace_id", "link_span_id"):
-        columns[name] = _lowered(table.column(name).combine_chunks())
-    start = table.column("start")
+    column = whole_columns(table)
     return SpanColumns(
         pa.table(
             {
                 "tenant": pa.repeat(tenant, table.num_rows),
-                **columns,
-                "kind": table.column("kind").cast(pa.int8()),
-                "status_code": table.column("status_code").cast(pa.int8()),
-                "start_time": start.cast(pa.timestamp("ns", tz="UTC")),
-                "duration_ns": pc.subtract(table.column("end"), start),
+                **{name: column[name] for name in _AS_THEY_ARE},
+                **{name: pc.ascii_lower(column[name]) for name in ("trace_id", "span_id", "parent_span_id")},
+                **{name: _lowered(column[name]) for name in ("link_trace_id", "link_span_id")},
+                "kind": pa.array(column["kind"].to_numpy().astype(np.int8)),
+                "status_code": pa.array(column["status_code"].to_numpy().astype(np.int8)),
+                "start_time": column["start"].view(_TIMESTAMP),
+                "duration_ns": pc.subtract(column["end"], column["start"]),
             }
         )
     )
 
 
 def _lowered(lists: pa.ListArray) -> pa.ListArray:
+    if len(lists.values) == 0:
+        return lists
     return pa.ListArray.from_arrays(lists.offsets, pc.ascii_lower(lists.values))
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+
+from services.shared.parts import parts_of
 
 AttributeValue: TypeAlias = (
     "bool | int | float | str | bytes | Sequence[AttributeValue] | Mapping[str, AttributeValue] | None"
@@ -277,6 +280,15 @@ class SpanColumns:
 
     spans: pa.Table
 
+    @property
+    def count(self) -> int:
+        """The number of spans."""
+        return int(self.spans.num_rows)
+
+    def split(self, items: Spans, ends: np.ndarray[Any, np.dtype[np.int64]]) -> list[SpanColumns]:
+        """See `Columns.split`."""
+        return [SpanColumns(part) for part, _ in parts_of(self.spans, ends)]
+
 
 class TraceOrder(Enum):
     """How found traces are ordered; equal ones by trace id."""
@@ -329,8 +341,10 @@ class Capabilities:
         orders: How it can order what it finds.
         figures: Whether it keeps rates, errors and durations of services and operations.
         service_map: Whether it keeps the calls between services.
+        deduplicates: Whether it keeps an insert that is repeated once; where not, only reading drops copies.
     """
 
     orders: frozenset[TraceOrder] = field(default_factory=frozenset)
     figures: bool = False
     service_map: bool = False
+    deduplicates: bool = False

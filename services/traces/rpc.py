@@ -25,7 +25,6 @@ _DEFAULT_BOTTLENECKS = 20
 
 INGEST = IngestContract(
     DOMAIN,
-    convert.decode,
     unary=(traces_pb2.IngestSpansRequest, traces_pb2.IngestSpansResponse),
     stream=(traces_pb2.StreamSpansRequest, traces_pb2.StreamSpansResponse),
     otlp=(trace_service_pb2.ExportTraceServiceRequest, trace_service_pb2.ExportTraceServiceResponse),

@@ -10,9 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.shared.errors import FieldViolation
+from services.shared.retention import accepted_times
+from services.shared.text_columns import Mask, are_hex, are_ids, byte_lengths, longer_than
+from services.shared.whole_columns import whole_columns
 from services.traces.model import SpanKind, StatusCode
 
-_DAY_NS = 86_400 * 1_000_000_000
+Rule = tuple[Mask, str, str, str]
+"""Which spans break a rule, and the field, description and reason of the violation."""
+
 _MAX_OPERATION = 1024
 _MAX_SERVICE = 255
 _MAX_MESSAGE = 4096
@@ -30,94 +35,93 @@ def violations(table: pa.Table, retention_days: int, now_ns: int) -> Iterator[tu
     Returns:
         For each broken rule what is wrong, with the field within a span, and the indices of those spans.
     """
-    index = table.column("index")
-    for violation, wrong in _rules(table, retention_days, now_ns):
-        if pc.any(wrong).as_py():
-            yield violation, index.filter(wrong).to_pylist()
+    column = whole_columns(table)
+    index = column["index"].to_numpy()
+    for wrong, field, description, reason in _rules(column, retention_days, now_ns):
+        if np.count_nonzero(wrong):
+            yield FieldViolation(field, description, reason), index[wrong].tolist()
 
 
-def _rules(table: pa.Table, retention_days: int, now_ns: int) -> Iterator[tuple[FieldViolation, Any]]:
-    column = table.column
+def _rules(column: dict[str, pa.Array], retention_days: int, now_ns: int) -> Iterator[Rule]:
     for name, digits in (("trace_id", 32), ("span_id", 16)):
-        yield (
-            FieldViolation(name, f"must be {digits} hex digits, not all zeros", "INVALID_ID"),
-            pc.or_(pc.invert(_is_hex(column(name), digits)), pc.equal(column(name), "0" * digits)),
-        )
-    parent = column("parent_span_id")
-    wrong_parent = pc.or_(pc.invert(_is_hex(parent, 16)), pc.equal(parent, "0" * 16))
+        yield ~are_ids(column[name], digits), name, f"must be {digits} hex digits, not all zeros", "INVALID_ID"
+    parent = column["parent_span_id"]
     yield (
-        FieldViolation("parent_span_id", "must be empty or 16 hex digits, not all zeros", "INVALID_ID"),
-        pc.and_(pc.not_equal(parent, ""), wrong_parent),
+        (byte_lengths(parent) > 0) & ~are_ids(parent, 16),
+        "parent_span_id",
+        "must be empty or 16 hex digits, not all zeros",
+        "INVALID_ID",
     )
     for field, name, most in (
         ("operation_name", "operation", _MAX_OPERATION),
         ("service_name", "service", _MAX_SERVICE),
     ):
-        length = pc.utf8_length(column(name))
-        yield FieldViolation(field, f"must have 1 to {most} characters", "INVALID_NAME"), pc.equal(length, 0)
-        yield (
-            FieldViolation(field, f"must have 1 to {most} characters", "SIZE_LIMIT_EXCEEDED"),
-            pc.greater(length, most),
-        )
-    yield _enum("kind", column("kind"), 1, max(SpanKind))
-    yield _enum("status.code", column("status_code"), 0, max(StatusCode))
+        described = f"must have 1 to {most} characters"
+        yield byte_lengths(column[name]) == 0, field, described, "INVALID_NAME"
+        yield longer_than(column[name], most), field, described, "SIZE_LIMIT_EXCEEDED"
+    yield _enum("kind", column["kind"], 1, max(SpanKind))
+    yield _enum("status.code", column["status_code"], 0, max(StatusCode))
     yield (
-        FieldViolation("status.message", f"must have at most {_MAX_MESSAGE} characters", "SIZE_LIMIT_EXCEEDED"),
-        pc.greater(pc.utf8_length(column("status_message")), _MAX_MESSAGE),
+        longer_than(column["status_message"], _MAX_MESSAGE),
+        "status.message",
+        f"must have at most {_MAX_MESSAGE} characters",
+        "SIZE_LIMIT_EXCEEDED",
     )
-    yield from _times(column("start"), column("end"), retention_days, now_ns)
+    yield from _times(column["start"], column["end"], retention_days, now_ns)
     yield (
-        FieldViolation("tags", f"must have at most {_MAX_ENTRIES} keys", "LABEL_LIMIT_EXCEEDED"),
-        pc.greater(column("tag_count"), _MAX_ENTRIES),
+        column["tag_count"].to_numpy() > _MAX_ENTRIES,
+        "tags",
+        f"must have at most {_MAX_ENTRIES} keys",
+        "LABEL_LIMIT_EXCEEDED",
     )
     for field, name in (("logs", "event_time"), ("links", "link_trace_id")):
+        offsets = column[name].offsets.to_numpy()
         yield (
-            FieldViolation(field, f"must have at most {_MAX_ENTRIES} entries", "SIZE_LIMIT_EXCEEDED"),
-            pc.greater(pc.list_value_length(column(name)), _MAX_ENTRIES),
+            offsets[1:] - offsets[:-1] > _MAX_ENTRIES,
+            field,
+            f"must have at most {_MAX_ENTRIES} entries",
+            "SIZE_LIMIT_EXCEEDED",
         )
     for name, digits in (("trace_id", 32), ("span_id", 16)):
         yield (
-            FieldViolation("links", f"must have a {name} of {digits} hex digits each", "INVALID_ID"),
-            _any_item(column(f"link_{name}"), digits),
+            _any_item(column[f"link_{name}"], digits),
+            "links",
+            f"must have a {name} of {digits} hex digits each",
+            "INVALID_ID",
         )
 
 
-def _times(start: Any, end: Any, retention_days: int, now_ns: int) -> Iterator[tuple[FieldViolation, Any]]:
-    yield FieldViolation("start_time", "is required"), start.is_null()
-    out_of_range = pc.or_(pc.less(start, now_ns - retention_days * _DAY_NS), pc.greater(start, now_ns + _DAY_NS))
+def _times(starts: pa.Array, ends: pa.Array, retention_days: int, now_ns: int) -> Iterator[Rule]:
+    (has_start, start), (has_end, end) = (_known(array) for array in (starts, ends))
+    oldest, newest = accepted_times(now_ns, retention_days)
+    yield ~has_start, "start_time", "is required", "INVALID_FIELD"
     yield (
-        FieldViolation(
-            "start_time",
-            f"must not be older than {retention_days} days nor more than one day ahead",
-            "TIMESTAMP_OUT_OF_RANGE",
-        ),
-        out_of_range.fill_null(False),
+        has_start & ((start < oldest) | (start > newest)),
+        "start_time",
+        f"must not be older than {retention_days} days nor more than one day ahead",
+        "TIMESTAMP_OUT_OF_RANGE",
     )
-    yield (
-        FieldViolation("end_time", "must not be before start_time", "NEGATIVE_DURATION"),
-        pc.less(end, start).fill_null(False),
-    )
-    yield (
-        FieldViolation("end_time", "must not be more than one day ahead", "TIMESTAMP_OUT_OF_RANGE"),
-        pc.greater(end, now_ns + _DAY_NS).fill_null(False),
-    )
+    yield has_start & has_end & (end < start), "end_time", "must not be before start_time", "NEGATIVE_DURATION"
+    yield has_end & (end > newest), "end_time", "must not be more than one day ahead", "TIMESTAMP_OUT_OF_RANGE"
 
 
-def _enum(field: str, numbers: Any, least: int, most: int) -> tuple[FieldViolation, Any]:
-    return (
-        FieldViolation(field, "is not a value that is known", "UNKNOWN_ENUM_VALUE"),
-        pc.or_(pc.less(numbers, least), pc.greater(numbers, most)),
-    )
+def _enum(field: str, array: pa.Array, least: int, most: int) -> Rule:
+    numbers = array.to_numpy()
+    return (numbers < least) | (numbers > most), field, "is not a value that is known", "UNKNOWN_ENUM_VALUE"
 
 
-def _is_hex(ids: Any, digits: int) -> Any:
-    return pc.match_substring_regex(ids, rf"\A[0-9a-fA-F]{{{digits}}}\z")
-
-
-def _any_item(lists: Any, digits: int) -> Any:
+def _any_item(lists: pa.ListArray, digits: int) -> Mask:
     """bool[n]: whether a list has an item that is not that many hex digits."""
-    found = np.zeros(len(lists), bool)
-    wrong = pc.invert(_is_hex(pc.list_flatten(lists), digits))
-    if pc.any(wrong).as_py():
-        found[pc.list_parent_indices(lists).filter(wrong).to_numpy()] = True
-    return pa.array(found)
+    found: Mask = np.zeros(len(lists), bool)
+    items = lists.flatten()
+    if len(items):
+        wrong = (~are_hex(items, digits)).nonzero()[0]
+        found[pc.list_parent_indices(lists).to_numpy()[wrong]] = True
+    return found
+
+
+def _known(moments: pa.Array) -> tuple[Mask, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Which moments there are, and all; 0 for those that are not known."""
+    if moments.null_count == 0:
+        return np.ones(len(moments), bool), moments.to_numpy()
+    return moments.is_valid().to_numpy(zero_copy_only=False), moments.fill_null(0).to_numpy()

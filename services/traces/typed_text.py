@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -16,16 +17,20 @@ import pyarrow.compute as pc
 
 from services.traces.model import AttributeValue
 
+_LETTERS = {"string": "s", "int64": "i", "double": "d", "bool": "b", "encoded": "e"}
 
-def encode(string: pa.Array, int64: pa.Array, double: pa.Array, boolean: pa.Array, encoded: pa.Array) -> pa.Array:
-    """string[n], of arrays[n] of which at most one is not null at each place; all null is null's text."""
 
-    def marked(letter: str, values: pa.Array) -> pa.Array:
-        return pc.binary_join_element_wise(letter, values.cast(pa.string()), "")
+def encode(values: Mapping[str, pa.Array], count: int) -> pa.Array:
+    """string[count], of arrays[count] by type of which at most one is not null at each place; none is null's text.
 
-    return pc.coalesce(
-        marked("s", string), marked("i", int64), marked("d", double), marked("b", boolean), marked("e", encoded)
-    ).fill_null("e{}")
+    Args:
+        values: For each type there is, "string", "int64", "double", "bool" and "encoded", its values.
+        count: How many there are.
+    """
+    marked = [
+        pc.binary_join_element_wise(_LETTERS[name], array.cast(pa.string()), "") for name, array in values.items()
+    ]
+    return pc.coalesce(*marked).fill_null("e{}") if marked else pa.repeat("e{}", count)
 
 
 def decode(text: str) -> AttributeValue:

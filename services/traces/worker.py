@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import pyarrow as pa
 import structlog
 
 from services.shared.bus.drain import drain
 from services.shared.bus.port import Consumer, Header
+from services.shared.bus.repeats import Repeats
 from services.shared.errors import AirisError
 from services.traces.config import TracesConfig
 from services.traces.model import SpanColumns
@@ -26,11 +28,15 @@ _REST = 9.0
 async def run(
     consumer: Consumer[SpanColumns],
     writer: SpanWriter,
-    edges: EdgeWriter,
+    edges: EdgeWriter | None,
     config: TracesConfig,
     clock: Callable[[], int],
+    repeats: Repeats[SpanColumns] | None = None,
 ) -> None:
-    """Stores inserts, and keeps the calls between services up to date, until cancelled."""
+    """Stores inserts and, if something keeps them, the calls between services up to date, until cancelled."""
+    if edges is None:
+        await drain(consumer, writer.write, repeats)
+        return
     stale = StaleMinutes(config.edge_lateness)
     # What came before a restart, which may be long ago, and was not looked at.
     now = clock() // _MINUTE_NS
@@ -38,12 +44,14 @@ async def run(
         stale.mark(range(newest - config.edge_lateness // 60, newest + 1))
 
     async def write(batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
-        await writer.write(batches, token)
-        for _, columns in batches:
-            stale.mark_spans(columns.spans)
+        try:
+            await writer.write(batches, token)
+        finally:
+            # Also after a failure: the store may have them all the same, and then they are not written again.
+            stale.mark_spans(pa.concat_tables([columns.spans for _, columns in batches]))
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(drain(consumer, write))
+        tasks.create_task(drain(consumer, write, repeats))
         tasks.create_task(keep_edges(edges, stale, config.edge_interval))
 
 

@@ -27,7 +27,7 @@ class SpanWriter(Protocol):
 
     async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
         """Stores batches as one insert. The same token with the same batches stores nothing again, also after
-        a crash in the middle.
+        a crash in the middle; a store that does not deduplicate shows readers nothing twice.
 
         Raises:
             AirisError: Nothing, or only a part, was stored; repeat with the same token.

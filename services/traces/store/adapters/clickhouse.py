@@ -17,6 +17,7 @@ from services.shared.clickhouse.ids import StoredIds
 from services.shared.clickhouse.migrations import migrate
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
+from services.traces import span_rows
 from services.traces.config import TracesConfig
 from services.traces.model import (
     Capabilities,
@@ -34,9 +35,9 @@ from services.traces.model import (
     TraceSearch,
     TraceSummary,
 )
-from services.traces.store.adapters import clickhouse_rows, clickhouse_sql
+from services.traces.store.adapters import clickhouse_sql
 
-_IDS_TABLE = "span_ingest_ids"
+_IDS_TABLE = "span_known_ids"
 
 _FIRST_WINDOW_NS = 4_000_000_000
 _WINDOW_GROWTH = 16
@@ -55,7 +56,7 @@ class ClickHouseTraceStore:
     def __init__(self, clickhouse: ClickHouse, config: TracesConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
-        self._ids = StoredIds(clickhouse, _IDS_TABLE)
+        self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
@@ -71,12 +72,12 @@ class ClickHouseTraceStore:
 
     async def load_ids(self, into: RecentIds) -> None:
         """Reads back the ids of stored requests."""
-        await self._ids.load(into)
+        await self.ids.load(into)
 
     async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
         """See `SpanWriter.write`."""
         await self._clickhouse.insert("spans", pa.concat_tables([c.spans for _, c in batches]), token=token)
-        await self._ids.write([header for header, _ in batches], token)
+        await self.ids.write([header for header, _ in batches], token)
 
     async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
         """See `EdgeWriter.refresh_edges`."""
@@ -91,21 +92,16 @@ class ClickHouseTraceStore:
 
     def capabilities(self) -> Capabilities:
         """See `TraceReader.capabilities`."""
-        return Capabilities(frozenset(TraceOrder), figures=True, service_map=True)
+        return Capabilities(frozenset(TraceOrder), figures=True, service_map=True, deduplicates=True)
 
     async def trace(self, tenant: str, trace_id: str, limit: int, timeout: float) -> list[Span]:
         """See `TraceReader.trace`."""
-        (bounds,) = await self._clickhouse.rows(*clickhouse_sql.trace_bounds(tenant, trace_id), timeout=timeout)
-        if not bounds["spans"]:
-            return []
-        statement = clickhouse_sql.trace(tenant, trace_id, bounds["started"], bounds["last_start"], limit + 1)
-        rows = [] if bounds["spans"] > limit else await self._clickhouse.rows(*statement, timeout=timeout)
-        if bounds["spans"] > limit or len(rows) > limit:
+        rows = await self._clickhouse.rows(*clickhouse_sql.trace(tenant, trace_id, limit + 1), timeout=timeout)
+        if len(rows) > limit:
             raise ResourceExhaustedError(
-                f"The trace has {max(bounds['spans'], len(rows))} spans; at most {limit} can be read.",
-                reason="RESULT_TOO_LARGE",
+                f"The trace has more than {limit} spans; at most so many can be read.", reason="RESULT_TOO_LARGE"
             )
-        return [clickhouse_rows.whole(row) for row in rows]
+        return [span_rows.whole(row) for row in rows]
 
     async def outlines(self, tenant: str, traces: Sequence[TraceSummary], timeout: float) -> list[list[Span]]:
         """See `TraceReader.outlines`."""
@@ -120,7 +116,7 @@ class ClickHouseTraceStore:
         )
         found: dict[str, list[Span]] = {trace.trace_id: [] for trace in traces}
         for row in table.to_pylist():
-            found[row["trace_id"]].append(clickhouse_rows.outline(row))
+            found[row["trace_id"]].append(span_rows.outline(row))
         return list(found.values())
 
     async def search(self, search: TraceSearch, spans: Checked | None, timeout: float) -> list[TraceSummary]:
@@ -136,7 +132,9 @@ class ClickHouseTraceStore:
             rows = await self._clickhouse.rows(*clickhouse_sql.search(search, spans, begin), timeout=timeout)
             if len(rows) >= search.limit or begin == search.start_ns:
                 return [_summary(row) for row in rows]
-            width *= _WINDOW_GROWTH
+            # Most often few are missing: as much wider as what was found lets expect, and half as wide again.
+            expected = math.ceil(1.5 * search.limit / len(rows)) if rows else _WINDOW_GROWTH
+            width *= min(max(expected, 2), _WINDOW_GROWTH)
 
     async def services(
         self, tenant: str, start_ns: int, end_ns: int, after: str, limit: int, timeout: float

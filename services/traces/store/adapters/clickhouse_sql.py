@@ -30,23 +30,14 @@ _ORDERS = {
 }
 
 
-def trace_bounds(tenant: str, trace_id: str) -> Statement:
-    """One row: first and last start of the trace's spans (ns), and their number; 0 if there are none."""
+def trace(tenant: str, trace_id: str, limit: int) -> Statement:
+    """The whole spans of a trace by start time, read from where in time `traces` knows them to be."""
     return (
-        "SELECT toUnixTimestamp64Nano(min(first)) AS started, toUnixTimestamp64Nano(max(last)) AS last_start, "
-        "sum(span_count) AS spans FROM airis.traces "
-        "WHERE tenant = {tenant:String} AND trace_id = {trace_id:String}",
-        {"tenant": tenant, "trace_id": trace_id},
-    )
-
-
-def trace(tenant: str, trace_id: str, first: int, last: int, limit: int) -> Statement:
-    """The whole spans of a trace by start time. Starts in ns, both included."""
-    return (
+        "WITH (SELECT (min(first), max(last)) FROM airis.traces "
+        "WHERE tenant = {tenant:String} AND trace_id = {trace_id:String}) AS bounds\n"
         f"SELECT {_WHOLE} FROM airis.spans WHERE tenant = {{tenant:String}} AND trace_id = {{trace_id:String}} "
-        f"AND start_time >= {_moment('first')} AND start_time <= {_moment('last')} "
-        "ORDER BY start_time, span_id LIMIT {limit:UInt32}",
-        {"tenant": tenant, "trace_id": trace_id, "first": first, "last": last, "limit": limit},
+        "AND start_time >= bounds.1 AND start_time <= bounds.2 ORDER BY start_time, span_id LIMIT {limit:UInt32}",
+        {"tenant": tenant, "trace_id": trace_id, "limit": limit},
     )
 
 
@@ -205,20 +196,26 @@ FROM (
   SELECT tenant, toStartOfMinute(start_time) AS minute, trace_id, parent_span_id, toString(service) AS service,
          status_code, duration_ns
   FROM airis.spans
-  WHERE start_time >= toDateTime({{first:Int64}}, 'UTC') AND start_time < toDateTime({{last:Int64}}, 'UTC')
+  WHERE start_time >= {_moment("first")} AND start_time < {_moment("last")}
     AND parent_span_id != ''
 ) AS called
 INNER JOIN (
   SELECT tenant, trace_id, span_id, min(toString(service)) AS service
   FROM airis.spans
-  WHERE start_time >= toDateTime({{since:Int64}}, 'UTC') AND start_time < toDateTime({{until:Int64}}, 'UTC')
+  WHERE start_time >= {_moment("since")} AND start_time < {_moment("until")}
   GROUP BY tenant, trace_id, span_id
 ) AS calling
 ON called.tenant = calling.tenant AND called.trace_id = calling.trace_id AND called.parent_span_id = calling.span_id
 WHERE calling.service != called.service
 GROUP BY called.tenant, called.minute, caller, callee"""
-    first, last = first_minute * 60, (last_minute + 1) * 60
-    return sql, {"first": first, "last": last, "since": first - lookback_seconds, "until": last + 60}
+    # In nanoseconds: with a DateTime in their place, granules of a merged part were left out (ClickHouse 26.9).
+    first, last = first_minute * MINUTE_NS, (last_minute + 1) * MINUTE_NS
+    return sql, {
+        "first": first,
+        "last": last,
+        "since": first - lookback_seconds * 1_000_000_000,
+        "until": last + MINUTE_NS,
+    }
 
 
 def _red(parameters: dict[str, object], start: int, end: int, condition: str) -> str:
@@ -226,15 +223,20 @@ def _red(parameters: dict[str, object], start: int, end: int, condition: str) ->
     first, last = -(-start // MINUTE_NS) * MINUTE_NS, end // MINUTE_NS * MINUTE_NS
     edges = [(start, first), (last, end)] if first < last else [(start, end)]
     parts: list[str] = []
+    ranges: list[str] = []
     for begin, until in edges:
         if begin < until:
-            name = f"edge{len(parts)}"
+            name = f"edge{len(ranges)}"
             parameters |= {f"{name}_start": begin, f"{name}_end": until}
-            parts.append(f"""  SELECT service, operation, kind, toStartOfMinute(start_time) AS minute, count() AS c,
+            ranges.append(f"start_time >= {_moment(f'{name}_start')} AND start_time < {_moment(f'{name}_end')}")
+    if ranges:
+        # Both in one read.
+        cut = f"(({ranges[0]}) OR ({ranges[1]}))" if len(ranges) == 2 else ranges[0]
+        parts.append(f"""  SELECT service, operation, kind, toStartOfMinute(start_time) AS minute, count() AS c,
          countIf(status_code = 2) AS e, {_STATE}(duration_ns) AS q
   FROM airis.spans
   WHERE tenant = {{tenant:String}} AND {condition}
-    AND start_time >= {_moment(f"{name}_start")} AND start_time < {_moment(f"{name}_end")}
+    AND {cut}
   GROUP BY service, operation, kind, minute""")
     if first < last:
         parameters |= {"first": first // 1_000_000_000, "last": last // 1_000_000_000}

@@ -1,4 +1,4 @@
-"""Rows of the table `spans` as spans."""
+"""Rows of a store's spans (`SpanColumns`), as plain values, as spans of the model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,7 @@
+-- How many inserts a table knows by their tokens: an insert may be repeated after as many others. An insert takes a
+-- place in each of its partitions.
+ALTER TABLE airis.spans MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.traces MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.span_red_1m MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.span_ingest_ids MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.span_known_ids MODIFY SETTING non_replicated_deduplication_window = 10000;
