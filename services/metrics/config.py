@@ -28,7 +28,7 @@ class MetricsConfig(BaseModel):
     store_dsn: str = ""
     raw_retention_days: int = Field(90, ge=1, le=3650)
     rollup_retention_days: int = Field(180, ge=1, le=3650)
-    insert_max_items: int = Field(200_000, ge=1)
+    insert_max_items: int = Field(500_000, ge=1)
     insert_max_delay: float = Field(0.05, ge=0, le=0.2)
     max_items: int = Field(100_000, ge=1)
     max_labels: int = Field(64, ge=1)

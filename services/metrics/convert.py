@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from services.metrics.model import (
     RangeQuery,
     Series,
 )
+from services.shared.bus.ingest import Requests
 from services.shared.rpc import attributes, times
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
@@ -47,27 +49,51 @@ def decode(message_type: str, payload: bytes) -> tuple[Points, dict[str, Any]]:
     return _WIRE.read(message_type, payload)
 
 
+def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Points]:
+    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
+    return _WIRE.read_all(message_type, payloads)
+
+
 def _airis_points(metrics: pa.StructArray) -> Points:
     count = len(metrics)
-    labels = pc.struct_field(metrics, "labels")
-    kind = pc.struct_field(metrics, "kind")
+    of = attributes.children(metrics)
+    labels, kind = of["labels"], of["kind"]
+    each = pa.array(np.arange(count, dtype=np.int32))
+    zeros = np.zeros(count, np.int32)
     samples = pa.table(
         {
-            "index": pa.array(np.arange(count, dtype=np.int32)),
-            "name": pc.struct_field(metrics, "name"),
-            "unit": pc.struct_field(metrics, "unit"),
-            "kind": pc.if_else(pc.equal(kind, 0), pa.scalar(int(Kind.GAUGE), pa.int32()), kind),
+            "index": each,
+            "metric": each,
+            "resource": pa.array(zeros),
             "labels": labels,
             "labels_key": otlp.join_pairs(labels.offsets, labels.keys, labels.items),
-            "resource": pa.array(np.zeros(count, np.int32)),
-            "description": pa.repeat("", count),
-            "metadata": _metadata(pc.struct_field(metrics, "metadata"), count),
-            "time": pc.struct_field(metrics, "timestamp").cast(pa.int64()),
-            "start": pa.array(np.zeros(count, np.int64)),
-            "value": pc.struct_field(metrics, "value"),
+            "time": of["timestamp"].cast(pa.int64()),
+            "start": pa.array(zeros.astype(np.int64)),
+            "value": of["value"],
         }
     )
-    return Points(samples, otlp.DISTRIBUTION_SCHEMA.empty_table(), [{}], "metrics")
+    in_common = pa.table(
+        {
+            "name": of["name"],
+            "unit": of["unit"],
+            "description": pa.repeat("", count),
+            "metadata": _metadata(of["metadata"], count),
+            "kind": pc.if_else(pc.equal(kind, 0), pa.scalar(int(Kind.GAUGE), pa.int32()), kind),
+        }
+    )
+    return Points(samples, otlp.DISTRIBUTION_SCHEMA.empty_table(), in_common, [b""], _AirisLabels(), "metrics")
+
+
+class _AirisLabels:
+    """Implements `LabelReader` for maps."""
+
+    def own(self, column: pa.ChunkedArray) -> list[dict[str, str]]:
+        """The labels of points, from map<string, string>."""
+        return [dict(pairs) for pairs in column.to_pylist()]
+
+    def shared(self, resource: bytes) -> dict[str, str]:
+        """Nothing is shared."""
+        return {}
 
 
 def _metadata(entries: pa.Array, count: int) -> pa.Array:
@@ -101,7 +127,13 @@ def _metadata(entries: pa.Array, count: int) -> pa.Array:
 _WIRE = IngestWire(
     Dialect(metrics_pb2.IngestMetricsRequest, "metrics", _airis_points),
     Dialect(metrics_pb2.StreamMetricsRequest, "metrics", _airis_points),
-    Dialect(metrics_service_pb2.ExportMetricsServiceRequest, "resource_metrics", otlp.points),
+    Dialect(
+        metrics_service_pb2.ExportMetricsServiceRequest,
+        "resource_metrics",
+        otlp.points,
+        (("scope_metrics",), ("metrics",), otlp.KINDS, ("data_points",)),
+        otlp.REQUEST,
+    ),
 )
 
 

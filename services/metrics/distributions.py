@@ -13,13 +13,14 @@ from services.metrics.model import EXPONENTIAL_KINDS
 from services.shared.errors import FieldViolation
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Kinds = np.ndarray[Any, np.dtype[np.int32]]
 
 
-def violations(table: pa.Table) -> Iterator[tuple[FieldViolation, Mask]]:
-    """What can be wrong with distributions, each with the rows (bool[n]) of which it is true."""
+def violations(table: pa.Table, kinds: Kinds) -> Iterator[tuple[FieldViolation, Mask]]:
+    """What can be wrong with distributions of certain kinds (int32[n]), each with the rows (bool[n]) of which it is."""
     inconsistent = "INCONSISTENT_DISTRIBUTION"
     yield FieldViolation("bucket_counts", "must be one more than explicit_bounds", inconsistent), _misfit(table)
-    yield FieldViolation("count", "must be the sum of the bucket counts", inconsistent), _miscounted(table)
+    yield FieldViolation("count", "must be the sum of the bucket counts", inconsistent), _miscounted(table, kinds)
     yield FieldViolation("explicit_bounds", "must be finite and ascending", inconsistent), _unordered(table)
     yield FieldViolation("sum", "must be a finite number", "NON_FINITE_VALUE"), _non_finite(table)
 
@@ -41,15 +42,14 @@ def _misfit(table: pa.Table) -> Mask:
     return wrong
 
 
-def _miscounted(table: pa.Table) -> Mask:
-    kind = table.column("kind").to_numpy()
+def _miscounted(table: pa.Table, kinds: Kinds) -> Mask:
     total = (
         _sums(table, "bucket_counts")
         + _sums(table, "positive_counts")
         + _sums(table, "negative_counts")
         + table.column("zero_count").to_numpy()
     )
-    has_buckets = (_lengths(table, "bucket_counts") > 0) | np.isin(kind, list(EXPONENTIAL_KINDS))
+    has_buckets = (_lengths(table, "bucket_counts") > 0) | np.isin(kinds, list(EXPONENTIAL_KINDS))
     wrong: Mask = has_buckets & (total != table.column("count").to_numpy())
     return wrong
 

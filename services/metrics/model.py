@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+
+from services.shared.parts import parts_of
 
 
 class Kind(IntEnum):
@@ -24,6 +28,8 @@ class Kind(IntEnum):
     DELTA_EXPONENTIAL_HISTOGRAM = 9
     SUMMARY = 10
 
+
+_MILLISECONDS = pa.timestamp("ms", tz="UTC")
 
 DELTA_KINDS = frozenset(
     {Kind.DELTA_COUNTER, Kind.DELTA_UP_DOWN_COUNTER, Kind.DELTA_HISTOGRAM, Kind.DELTA_EXPONENTIAL_HISTOGRAM}
@@ -68,6 +74,18 @@ DISTRIBUTION_COLUMNS = (
 )
 
 
+class LabelReader(Protocol):
+    """Reads a dialect's labels, which stay as they came until a series is seen for the first time."""
+
+    def own(self, column: pa.ChunkedArray) -> list[dict[str, str]]:
+        """The labels of points, from their `labels`. Raises `InvalidArgumentError` if they are malformed."""
+        ...
+
+    def shared(self, resource: bytes) -> dict[str, str]:
+        """The labels that a resource gives its points. Raises `InvalidArgumentError` if it is malformed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Points:
     """Decoded points of any dialect, not yet checked.
@@ -75,26 +93,28 @@ class Points:
     Both tables begin with the columns
 
         index        int32   the item's place in the request
-        name, unit   string
-        kind         int32
-        labels       map<string, string>   the point's own
-        labels_key   string  the same for equal `labels`
+        metric       int32   row of `metrics`
         resource     int32   index into `resources`
-        description  string
-        metadata     string  JSON object, or empty
+        labels       the point's own, as the dialect has them
+        labels_key   string or binary   the same for equal `labels`
         time         int64   nanoseconds since 1970, null where absent
         start        int64   likewise, 0 where unknown
 
     Attributes:
         samples: With `value` (double, null where absent).
         distributions: With `DISTRIBUTION_COLUMNS`.
-        resources: Labels that many points share; a point's own win over them.
+        metrics: What points have in common: name, unit, description, metadata (JSON object, or empty; all string) and
+            kind (int32).
+        resources: What many points share; a point's own labels win over those of its resource.
+        reader: Reads both kinds of labels.
         dialect_field: How a violation names item i: "metrics" gives `metrics[i]`.
     """
 
     samples: pa.Table
     distributions: pa.Table
-    resources: Sequence[dict[str, str]]
+    metrics: pa.Table
+    resources: Sequence[bytes]
+    reader: LabelReader
     dialect_field: str
 
     @property
@@ -121,7 +141,8 @@ class MetricColumns:
     """Accepted points as the store takes them.
 
     Attributes:
-        samples: tenant, metric, series_id (uint64), timestamp and start_time (ms, UTC), value.
+        samples: tenant and metric (dictionaries of texts), series_id (uint64), timestamp and start_time (ms, UTC),
+            value.
         distributions: The same without value, and `DISTRIBUTION_COLUMNS`.
         series: The series among them that the store may not have yet.
     """
@@ -129,6 +150,31 @@ class MetricColumns:
     samples: pa.Table
     distributions: pa.Table
     series: Sequence[SeriesRow]
+
+    @property
+    def count(self) -> int:
+        """The number of points."""
+        return int(self.samples.num_rows + self.distributions.num_rows)
+
+    def split(self, items: Points, ends: np.ndarray[Any, np.dtype[np.int64]]) -> list[MetricColumns]:
+        """See `Columns.split`: `ends` says where the metrics of each request end. All share `series`."""
+        samples = _by_request(self.samples, items.samples, ends)
+        distributions = _by_request(self.distributions, items.distributions, ends)
+        return [MetricColumns(*parts, self.series) for parts in zip(samples, distributions, strict=True)]
+
+
+def _by_request(table: pa.Table, points: pa.Table, ends: np.ndarray[Any, np.dtype[np.int64]]) -> list[pa.Table]:
+    request = np.searchsorted(ends, points.column("metric").to_numpy(), side="right")
+    if (request[1:] < request[:-1]).any():
+        # Points stand kind by kind.
+        order = np.argsort(request, kind="stable")
+        table, request = table.take(pa.array(order)), request[order]
+    return [part for part, _ in parts_of(table, np.searchsorted(request, np.arange(len(ends)), side="right"))]
+
+
+def milliseconds(nanoseconds: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
+    """timestamp[ms, UTC][n] from int64[n] since 1970, as the store keeps times of points."""
+    return pa.array(nanoseconds // 1_000_000).view(_MILLISECONDS)
 
 
 @dataclass(frozen=True, slots=True)

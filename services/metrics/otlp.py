@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.resource.v1 import resource_pb2
 
 from services.metrics.model import Kind, Points
 from services.shared.rpc import attributes
+from services.shared.rpc.arrow_messages import ArrowMessages
+from services.shared.rpc.attributes import children
+from services.shared.rpc.expansion import refuse_expansion
+from services.shared.rpc.ingest_wire import malformed
+from services.shared.rpc.opaque import variant
 from services.shared.rpc.otlp_times import nanoseconds
+from services.shared.text_columns import bounds_and_bytes
 
 _DELTA = 1
 _NO_RECORDED_VALUE = 1
 
+REQUEST = variant(
+    metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR,
+    as_bytes={"attributes", "resource"},
+    without={"exemplars", "scope", "schema_url", "metadata", "dropped_attributes_count"},
+)
+"""Labels stay bytes: those of a series that is known are not read again."""
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+Fields = dict[str, pa.Array]
+"""The fields of messages by name, in arrays."""
+
+KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+"""The fields of a metric, one of which has its points."""
+
 POINT_FIELDS = [
     pa.field("index", pa.int32()),
-    pa.field("name", pa.string()),
-    pa.field("unit", pa.string()),
-    pa.field("kind", pa.int32()),
-    pa.field("labels", pa.map_(pa.string(), pa.string())),
-    pa.field("labels_key", pa.string()),
+    pa.field("metric", pa.int32()),
     pa.field("resource", pa.int32()),
-    pa.field("description", pa.string()),
-    pa.field("metadata", pa.string()),
+    pa.field("labels", pa.list_(pa.binary())),
+    pa.field("labels_key", pa.binary()),
     pa.field("time", pa.int64()),
     pa.field("start", pa.int64()),
 ]
@@ -52,100 +74,146 @@ DISTRIBUTION_SCHEMA = pa.schema(
 
 
 def points(resource_metrics: pa.StructArray) -> Points:
-    """Flattens the `resource_metrics` of a request, as ptars gives them."""
-    scope_lists = pc.struct_field(resource_metrics, "scope_metrics")
+    """Flattens the `resource_metrics` of a request, read as `REQUEST`."""
+    of_resources = children(resource_metrics)
+    scope_lists = of_resources["scope_metrics"]
     metric_lists = pc.struct_field(scope_lists.flatten(), "metrics")
     resource_of_metric = pc.list_parent_indices(scope_lists).take(pc.list_parent_indices(metric_lists))
-    metrics = metric_lists.flatten()
+    of_metrics = children(metric_lists.flatten())
+    kinds = np.zeros(len(resource_of_metric), np.int32)
     samples: list[pa.Table] = []
     distributions: list[pa.Table] = []
     first = 0
-    for field, read, tables, schema in (
-        ("gauge", _numbers, samples, SAMPLE_SCHEMA),
-        ("sum", _numbers, samples, SAMPLE_SCHEMA),
-        ("histogram", _histograms, distributions, DISTRIBUTION_SCHEMA),
-        ("exponential_histogram", _exponential_histograms, distributions, DISTRIBUTION_SCHEMA),
-        ("summary", _summaries, distributions, DISTRIBUTION_SCHEMA),
-    ):
-        present = pc.indices_nonzero(pc.struct_field(metrics, field).is_valid())
-        if len(present) == 0:
+    for field, read in zip(KINDS, (_numbers, _numbers, _histograms, _exponential_histograms, _summaries), strict=True):
+        data = of_metrics[field]
+        if data.null_count == len(data):
             continue
-        chosen = metrics.take(present)
-        data = pc.struct_field(chosen, field)
-        lists = pc.struct_field(data, "data_points")
-        owner = pc.list_parent_indices(lists)
-        flat = lists.flatten()
-        columns = _point_columns(first, flat, chosen.take(owner)) | read(flat)
-        columns["kind"] = _kinds(field, data).take(owner)
-        columns["resource"] = resource_of_metric.take(present).take(owner)
-        first += len(flat)
+        present = pc.indices_nonzero(data.is_valid())
+        if data.null_count:
+            data = data.take(present)
+        of_data = children(data)
+        kinds[present.to_numpy()] = _kinds(field, len(data), of_data)
+        metric_of_point = present.take(pc.list_parent_indices(of_data["data_points"]))
+        # A new series takes these with it.
+        refuse_expansion(metric_of_point.to_numpy(), [of_metrics[name] for name in ("name", "unit", "description")])
+        of_points = children(of_data["data_points"].flatten())
+        columns = _point_columns(first, of_points) | read(of_points)
+        columns["metric"] = metric_of_point
+        columns["resource"] = resource_of_metric.take(metric_of_point)
+        first += len(metric_of_point)
+        is_sample = read is _numbers
+        schema = SAMPLE_SCHEMA if is_sample else DISTRIBUTION_SCHEMA
         table = pa.Table.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
         # A point without a recorded value only says that its series has ended.
-        tables.append(table.filter(pc.equal(pc.bit_wise_and(pc.struct_field(flat, "flags"), _NO_RECORDED_VALUE), 0)))
+        ended = pc.bit_wise_and(of_points["flags"], _NO_RECORDED_VALUE)
+        if pc.any(ended.cast(pa.bool_())).as_py():
+            table = table.filter(pc.equal(ended, 0))
+        (samples if is_sample else distributions).append(table)
+    texts = {name: of_metrics[name] for name in ("name", "unit", "description")}
+    none = pa.repeat("", len(kinds))
     return Points(
         pa.concat_tables(samples) if samples else SAMPLE_SCHEMA.empty_table(),
         pa.concat_tables(distributions) if distributions else DISTRIBUTION_SCHEMA.empty_table(),
-        _resources(resource_metrics),
+        pa.table({**texts, "metadata": none, "kind": pa.array(kinds)}),
+        of_resources["resource"].to_pylist(),
+        _LABELS,
         "data_points",
     )
 
 
-def _resources(resource_metrics: pa.StructArray) -> list[dict[str, str]]:
-    resource = pc.struct_field(resource_metrics, "resource")
-    entries = attributes.from_key_values(pc.struct_field(resource, "attributes"))
-    keys, texts, offsets = entries.keys.to_pylist(), entries.texts().to_pylist(), entries.offsets.tolist()
+class _Attributes:
+    """Implements `LabelReader` for attributes that are bytes."""
+
+    def __init__(self) -> None:
+        self._entries = _messages(common_pb2.KeyValue)
+        self._resources = _messages(resource_pb2.Resource)
+
+    def own(self, column: pa.ChunkedArray) -> list[dict[str, str]]:
+        """The labels of points, from list<binary>: the bytes of KeyValues."""
+        lists = column.combine_chunks()
+        entries = lists.flatten().to_pylist()
+        if not entries:
+            return [{} for _ in range(len(lists))]
+        with _refused():
+            read = self._entries.read(entries)
+        pairs = pa.StructArray.from_arrays(read.columns, names=read.schema.names)
+        return _label_maps(pa.ListArray.from_arrays(lists.offsets.cast(pa.int32()), pairs))
+
+    def shared(self, resource: bytes) -> dict[str, str]:
+        """The labels of a Resource."""
+        with _refused():
+            return _label_maps(self._resources.read([resource]).column("attributes"))[0]
+
+
+def _messages(message: type[Message]) -> ArrowMessages:
+    descriptor: Any = message.DESCRIPTOR
+    return ArrowMessages(message, variant(descriptor, attributes.AS_BYTES, set()))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, DecodeError) as error:
+        raise malformed(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name) from error
+
+
+def _label_maps(entries: pa.ListArray) -> list[dict[str, str]]:
+    read = attributes.from_key_values(entries)
+    keys, texts, offsets = read.keys.to_pylist(), read.texts().to_pylist(), read.offsets.tolist()
     return [
         dict(zip(keys[begin:end], texts[begin:end], strict=True))
         for begin, end in zip(offsets[:-1], offsets[1:], strict=True)
     ]
 
 
-def _kinds(field: str, data: pa.StructArray) -> pa.Array:
-    count = len(data)
+def _kinds(field: str, count: int, data: Fields) -> Numbers:
     if field in ("gauge", "summary"):
-        return pa.repeat(pa.scalar(int(Kind.GAUGE if field == "gauge" else Kind.SUMMARY), pa.int32()), count)
-    delta = pc.equal(pc.struct_field(data, "aggregation_temporality"), _DELTA)
+        return np.full(count, int(Kind.GAUGE if field == "gauge" else Kind.SUMMARY), np.int32)
+    delta = pc.equal(data["aggregation_temporality"], _DELTA).to_numpy(zero_copy_only=False)
     if field == "sum":
-        monotonic = pc.struct_field(data, "is_monotonic")
-        return _choose(
-            monotonic,
-            _choose(delta, Kind.DELTA_COUNTER, Kind.COUNTER),
-            _choose(delta, Kind.DELTA_UP_DOWN_COUNTER, Kind.UP_DOWN_COUNTER),
+        return np.where(
+            data["is_monotonic"].to_numpy(zero_copy_only=False),
+            np.where(delta, int(Kind.DELTA_COUNTER), int(Kind.COUNTER)),
+            np.where(delta, int(Kind.DELTA_UP_DOWN_COUNTER), int(Kind.UP_DOWN_COUNTER)),
         )
     if field == "histogram":
-        return _choose(delta, Kind.DELTA_HISTOGRAM, Kind.HISTOGRAM)
-    return _choose(delta, Kind.DELTA_EXPONENTIAL_HISTOGRAM, Kind.EXPONENTIAL_HISTOGRAM)
+        return np.where(delta, int(Kind.DELTA_HISTOGRAM), int(Kind.HISTOGRAM))
+    return np.where(delta, int(Kind.DELTA_EXPONENTIAL_HISTOGRAM), int(Kind.EXPONENTIAL_HISTOGRAM))
 
 
-def _choose(condition: pa.Array, yes: pa.Array | Kind, no: pa.Array | Kind) -> pa.Array:
-    def operand(value: pa.Array | Kind) -> Any:
-        return pa.scalar(int(value), pa.int32()) if isinstance(value, Kind) else value
-
-    return pc.if_else(condition, operand(yes), operand(no))
-
-
-def _point_columns(first: int, points: pa.StructArray, metrics: pa.StructArray) -> dict[str, pa.Array]:
-    own = attributes.from_key_values(pc.struct_field(points, "attributes"))
-    offsets, texts = pa.array(own.offsets), own.texts()
+def _point_columns(first: int, points: Fields) -> Fields:
+    lists = points["attributes"]
     return {
-        "index": pa.array(np.arange(first, first + len(points), dtype=np.int32)),
-        "name": pc.struct_field(metrics, "name"),
-        "unit": pc.struct_field(metrics, "unit"),
-        "labels": pa.MapArray.from_arrays(offsets, own.keys, texts),
-        "labels_key": join_pairs(offsets, own.keys, texts),
-        "description": pc.struct_field(metrics, "description"),
-        "metadata": pa.repeat("", len(points)),
-        "time": nanoseconds(pc.struct_field(points, "time_unix_nano")),
-        "start": nanoseconds(pc.struct_field(points, "start_time_unix_nano")).fill_null(0),
+        "index": pa.array(np.arange(first, first + len(lists), dtype=np.int32)),
+        "labels": lists,
+        "labels_key": _keys(lists),
+        "time": nanoseconds(points["time_unix_nano"]),
+        "start": nanoseconds(points["start_time_unix_nano"]).fill_null(0),
     }
 
 
-def _numbers(points: pa.StructArray) -> dict[str, pa.Array]:
-    as_double, as_int = pc.struct_field(points, "as_double"), pc.struct_field(points, "as_int")
-    return {"value": pc.coalesce(as_double, as_int.cast(pa.float64(), safe=False))}
+def _keys(lists: pa.ListArray) -> pa.BinaryArray:
+    """One key a list: the bytes of its entries, behind their number and lengths, so that none imitates another."""
+    of_lists = lists.offsets.to_numpy()
+    of_lists = of_lists - of_lists[0]
+    of_entries, content = bounds_and_bytes(lists.flatten())
+
+    def each(bounds: Numbers, values: Numbers) -> pa.BinaryArray:
+        buffers = [None, pa.py_buffer(bounds.tobytes()), pa.py_buffer(values)]
+        return pa.Array.from_buffers(pa.binary(), len(lists), buffers)
+
+    number = pc.list_value_length(lists).cast(pa.string()).cast(pa.binary())
+    layout, joined = each(of_lists * 4, np.diff(of_entries)), each(of_entries[of_lists], content)
+    return pc.binary_join_element_wise(number, layout, joined, pa.scalar(b":", pa.binary()))
 
 
-def _distribution(length: int, **columns: pa.Array) -> dict[str, pa.Array]:
+def _numbers(points: Fields) -> Fields:
+    return {"value": pc.coalesce(points["as_double"], points["as_int"].cast(pa.float64(), safe=False))}
+
+
+def _distribution(**columns: pa.Array) -> Fields:
+    length = len(columns["count"])
     for field in DISTRIBUTION_SCHEMA:
         if field in POINT_FIELDS or field.name in columns:
             continue
@@ -162,34 +230,32 @@ def _empty_lists(count: int, item: pa.DataType) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], item))
 
 
-def _histograms(points: pa.StructArray) -> dict[str, pa.Array]:
+def _histograms(points: Fields) -> Fields:
     return _distribution(
-        len(points),
-        count=pc.struct_field(points, "count"),
-        sum=pc.struct_field(points, "sum"),
-        min=pc.struct_field(points, "min"),
-        max=pc.struct_field(points, "max"),
-        bounds=pc.struct_field(points, "explicit_bounds"),
-        bucket_counts=pc.struct_field(points, "bucket_counts"),
+        count=points["count"],
+        sum=points["sum"],
+        min=points["min"],
+        max=points["max"],
+        bounds=points["explicit_bounds"],
+        bucket_counts=points["bucket_counts"],
     )
 
 
-def _exponential_histograms(points: pa.StructArray) -> dict[str, pa.Array]:
-    positive, negative = pc.struct_field(points, "positive"), pc.struct_field(points, "negative")
+def _exponential_histograms(points: Fields) -> Fields:
+    positive, negative = points["positive"], points["negative"]
 
     def counts(buckets: pa.StructArray) -> pa.Array:
         lists = pc.struct_field(buckets, "bucket_counts")
         return pc.if_else(lists.is_valid(), lists, pa.scalar([], lists.type))
 
     return _distribution(
-        len(points),
-        count=pc.struct_field(points, "count"),
-        sum=pc.struct_field(points, "sum"),
-        min=pc.struct_field(points, "min"),
-        max=pc.struct_field(points, "max"),
-        scale=pc.struct_field(points, "scale"),
-        zero_count=pc.struct_field(points, "zero_count"),
-        zero_threshold=pc.struct_field(points, "zero_threshold"),
+        count=points["count"],
+        sum=points["sum"],
+        min=points["min"],
+        max=points["max"],
+        scale=points["scale"],
+        zero_count=points["zero_count"],
+        zero_threshold=points["zero_threshold"],
         positive_offset=pc.struct_field(positive, "offset").fill_null(0),
         positive_counts=counts(positive),
         negative_offset=pc.struct_field(negative, "offset").fill_null(0),
@@ -197,8 +263,8 @@ def _exponential_histograms(points: pa.StructArray) -> dict[str, pa.Array]:
     )
 
 
-def _summaries(points: pa.StructArray) -> dict[str, pa.Array]:
-    quantiles = pc.struct_field(points, "quantile_values")
+def _summaries(points: Fields) -> Fields:
+    quantiles = points["quantile_values"]
     offsets = quantiles.offsets
     flat = quantiles.flatten()
 
@@ -206,9 +272,8 @@ def _summaries(points: pa.StructArray) -> dict[str, pa.Array]:
         return pa.ListArray.from_arrays(offsets, pc.struct_field(flat, name))
 
     return _distribution(
-        len(points),
-        count=pc.struct_field(points, "count"),
-        sum=pc.struct_field(points, "sum"),
+        count=points["count"],
+        sum=points["sum"],
         quantiles=lists("quantile"),
         quantile_values=lists("value"),
     )
@@ -225,3 +290,6 @@ def join_pairs(offsets: pa.Array, keys: pa.Array, values: pa.Array) -> pa.Array:
         "\x1f",
     )
     return pc.binary_join(pa.ListArray.from_arrays(offsets.cast(pa.int32()), pairs), "\x1e")
+
+
+_LABELS = _Attributes()

@@ -24,7 +24,6 @@ _WATCH_INTERVAL = 10.0
 
 INGEST = IngestContract(
     DOMAIN,
-    convert.decode,
     unary=(metrics_pb2.IngestMetricsRequest, metrics_pb2.IngestMetricsResponse),
     stream=(metrics_pb2.StreamMetricsRequest, metrics_pb2.StreamMetricsResponse),
     otlp=(metrics_service_pb2.ExportMetricsServiceRequest, metrics_service_pb2.ExportMetricsServiceResponse),

@@ -9,12 +9,18 @@ from services.metrics.series import SeriesIndex
 from services.metrics.store.port import MetricWriter
 from services.shared.bus.drain import drain
 from services.shared.bus.port import Consumer, Header
+from services.shared.bus.repeats import Repeats
 
 
-async def run(consumer: Consumer[MetricColumns], writer: MetricWriter, index: SeriesIndex) -> None:
+async def run(
+    consumer: Consumer[MetricColumns],
+    writer: MetricWriter,
+    index: SeriesIndex,
+    repeats: Repeats[MetricColumns] | None = None,
+) -> None:
     """Stores inserts until cancelled. A series counts as known once its row is stored."""
 
     async def write(batches: Sequence[tuple[Header, MetricColumns]], token: str) -> None:
         index.written(await writer.write(batches, token))
 
-    await drain(consumer, write)
+    await drain(consumer, write, repeats)

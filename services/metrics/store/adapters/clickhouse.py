@@ -22,6 +22,7 @@ from services.metrics.model import (
     Series,
     SeriesRow,
     TimeSeries,
+    milliseconds,
 )
 from services.metrics.store.adapters import clickhouse_sql
 from services.metrics.store.port import Plan
@@ -34,12 +35,13 @@ from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
 
-_IDS_TABLE = "metric_ingest_ids"
+_IDS_TABLE = "metric_known_ids"
 
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
 _MAX_VALUES = 1000
-_LABELS_TYPE = pa.map_(pa.string(), pa.string())
+# Large, as the labels of all series of an insert may be more than 2 GiB: Arrow ends the process at smaller maps.
+_LABELS_TYPE = pa.map_(pa.large_string(), pa.large_string())
 
 
 class ClickHouseMetricStore:
@@ -53,7 +55,7 @@ class ClickHouseMetricStore:
     def __init__(self, clickhouse: ClickHouse, config: MetricsConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
-        self._ids = StoredIds(clickhouse, _IDS_TABLE)
+        self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
@@ -70,20 +72,20 @@ class ClickHouseMetricStore:
 
     async def load_ids(self, into: RecentIds) -> None:
         """Reads back the ids of stored requests."""
-        await self._ids.load(into)
+        await self.ids.load(into)
 
     async def write(self, batches: Sequence[tuple[Header, MetricColumns]], token: str) -> list[SeriesRow]:
         """See `MetricWriter.write`."""
         columns = [column for _, column in batches]
-        series = list({row.series_id: row for column in columns for row in column.series}.values())
+        series = list({(row.tenant, row.series_id): row for column in columns for row in column.series}.values())
         received_at = max(header.received_at for header, _ in batches)
         # Series first: a sample never stands there without its labels.
-        await self._clickhouse.insert("series", _series_table(series, received_at))
+        await self._clickhouse.insert("series", series_table(series, received_at))
         await self._clickhouse.insert("samples", pa.concat_tables([c.samples for c in columns]), token=token)
         await self._clickhouse.insert(
             "distributions", pa.concat_tables([c.distributions for c in columns]), token=token
         )
-        await self._ids.write([header for header, _ in batches], token)
+        await self.ids.write([header for header, _ in batches], token)
         return series
 
     def capabilities(self, now_ms: int) -> Capabilities:
@@ -189,7 +191,8 @@ class ClickHouseMetricStore:
         ]
 
 
-def _series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
+def series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
+    """Rows of the table `series`; `received_at` in nanoseconds since 1970."""
     return pa.table(
         {
             "tenant": pa.array([row.tenant for row in rows], pa.string()),
@@ -198,10 +201,8 @@ def _series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
             "kind": pa.array([row.kind for row in rows], pa.string()),
             "unit": pa.array([row.unit for row in rows], pa.string()),
             "labels": pa.array([list(row.labels.items()) for row in rows], _LABELS_TYPE),
-            "metadata": pa.array([row.metadata for row in rows], pa.string()),
-            "last_seen": pa.array([received_at // 1_000_000] * len(rows), pa.int64()).cast(
-                pa.timestamp("ms", tz="UTC")
-            ),
+            "metadata": pa.array([row.metadata for row in rows], pa.large_string()),
+            "last_seen": milliseconds(np.full(len(rows), received_at, np.int64)),
         }
     )
 

@@ -9,15 +9,17 @@ from services.shared.filter.clickhouse import compile_clickhouse
 
 Statement = tuple[str, dict[str, object]]
 
-_FINAL = {
-    Aggregation.SUM: "sum(s)",
-    Aggregation.AVG: "sum(s) / sum(c)",
-    Aggregation.MIN: "min(mn)",
-    Aggregation.MAX: "max(mx)",
-    Aggregation.COUNT: "toFloat64(sum(c))",
-    Aggregation.LAST: "sum(l)",
+# Of a sample, of a row of a rollup, and of all that are in a group.
+_SUMMED = {
+    Aggregation.SUM: ("value AS x", "r.sum AS x", "sum(x)"),
+    Aggregation.AVG: ("value AS x, 1 AS n", "r.sum AS x, r.count AS n", "sum(x) / sum(n)"),
+    Aggregation.MIN: ("value AS x", "r.min AS x", "min(x)"),
+    Aggregation.MAX: ("value AS x", "r.max AS x", "max(x)"),
+    Aggregation.COUNT: ("1 AS n", "r.count AS n", "toFloat64(sum(n))"),
 }
 _ROLLUPS = {60_000: "samples_1m", 3_600_000: "samples_1h"}
+_SAMPLE_MS = "toUnixTimestamp64Milli(timestamp)"
+_ROLLUP_MS = "toInt64(toUnixTimestamp(timestamp)) * 1000"
 _DELTA = "('DELTA_COUNTER', 'DELTA_UP_DOWN_COUNTER')"
 
 MAX_LOOKBACK_MS = 3_600_000
@@ -35,33 +37,69 @@ def aggregate(query: RangeQuery, plan: Plan, series: Checked | None) -> Statemen
             return _increase(query, series)
         case Aggregation.QUANTILE:
             return _quantile(query, series)
+        case Aggregation.LAST:
+            return _last(query, plan, series)
     parameters = _parameters(query)
     selected, join = _selected(query, series, parameters, always=False)
-    parts: list[str] = []
-    for begin, end in (
-        ((query.start, plan.rollup_start), (plan.rollup_end, query.end))
-        if plan.resolution
-        else ((query.start, query.end),)
-    ):
-        if begin < end:
-            parts.append(_raw_part(parameters, f"raw{len(parts)}", begin, end, join))
+    sample, rolled, final = _SUMMED[query.aggregation]
+    parts = []
+    if ranges := _raw_ranges(query, plan, parameters):
+        parts.append(f"""  SELECT series_id, {_bucket(_SAMPLE_MS, query.step)} AS t, {sample}
+  FROM airis.samples
+  {_where(ranges, series)}""")
     if plan.resolution:
-        parts.append(_rollup_part(parameters, plan, join))
+        parts.append(f"""  SELECT series_id, {_bucket(_ROLLUP_MS, query.step)} AS t, {rolled}
+  FROM airis.{_ROLLUPS[plan.resolution]} AS r
+  {_where(_rollup_range(plan, parameters), series)}""")
     union = "\n  UNION ALL\n".join(parts)
-    group = "g" if join else "[]::Array(String) AS g"
-    sql = f"""{selected}SELECT {group}, t, {_FINAL[query.aggregation]} AS v
+    sql = f"""{selected}SELECT {_group(join)}, t, {final} AS v
 FROM (
-  SELECT p.series_id AS series_id, p.t AS t, sum(p.s) AS s, sum(p.c) AS c, min(p.mn) AS mn, max(p.mx) AS mx,
-         argMax(p.l, p.lt) AS l
+{union}
+) AS p
+{_joined(join)}
+GROUP BY g, t
+ORDER BY g, t"""
+    return sql, parameters
+
+
+def _last(query: RangeQuery, plan: Plan, series: Checked | None) -> Statement:
+    """The sum of each series' newest value: which that is, is known when all rows of a series are together."""
+    parameters = _parameters(query)
+    selected, join = _selected(query, series, parameters, always=False)
+    parts = []
+    if ranges := _raw_ranges(query, plan, parameters):
+        parts.append(f"""  SELECT series_id, {_bucket(_SAMPLE_MS, query.step)} AS t,
+         argMax(value, timestamp) AS l, max(timestamp) AS lt
+  FROM airis.samples
+  {_where(ranges, series)}
+  GROUP BY series_id, t""")
+    if plan.resolution:
+        parts.append(f"""  SELECT series_id, {_bucket(_ROLLUP_MS, query.step)} AS t,
+         argMaxMerge(r.last) AS l, max(toDateTime64(timestamp, 3, 'UTC')) AS lt
+  FROM airis.{_ROLLUPS[plan.resolution]} AS r
+  {_where(_rollup_range(plan, parameters), series)}
+  GROUP BY series_id, t""")
+    union = "\n  UNION ALL\n".join(parts)
+    sql = f"""{selected}SELECT {_group(join)}, t, sum(l) AS v
+FROM (
+  SELECT p.series_id AS series_id, p.t AS t, argMax(p.l, p.lt) AS l
   FROM (
 {union}
   ) AS p
   GROUP BY series_id, t
 ) AS stepped
-{"INNER JOIN selected USING series_id" if join else ""}
+{_joined(join)}
 GROUP BY g, t
 ORDER BY g, t"""
     return sql, parameters
+
+
+def _group(join: bool) -> str:
+    return "g" if join else "[]::Array(String) AS g"
+
+
+def _joined(join: bool) -> str:
+    return "INNER JOIN selected USING series_id" if join else ""
 
 
 def _parameters(query: RangeQuery) -> dict[str, object]:
@@ -98,45 +136,44 @@ def _bucket(milliseconds: str, step: int) -> str:
     return "{start:Int64}" if step == 0 else f"intDiv({milliseconds}, {{step:Int64}}) * {{step:Int64}}"
 
 
-def _where(begin: str, end: str, join: bool) -> str:
-    chosen = " AND series_id IN (SELECT series_id FROM selected)" if join else ""
+def _where(ranges: str, series: Checked | None) -> str:
+    """The rows of some times. Unless a filter selects, all series of the metric are meant, and the join finds them."""
+    chosen = " AND series_id IN (SELECT series_id FROM selected)" if series is not None else ""
+    return f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND {ranges}{chosen}"
+
+
+def _range(begin: str, end: str) -> str:
     return (
-        "WHERE tenant = {tenant:String} AND metric = {metric:String} "
-        f"AND timestamp >= fromUnixTimestamp64Milli({{{begin}:Int64}}) "
-        f"AND timestamp < fromUnixTimestamp64Milli({{{end}:Int64}}){chosen}"
+        f"timestamp >= fromUnixTimestamp64Milli({{{begin}:Int64}}) "
+        f"AND timestamp < fromUnixTimestamp64Milli({{{end}:Int64}})"
     )
 
 
-def _raw_part(parameters: dict[str, object], name: str, begin: int, end: int, join: bool) -> str:
-    parameters |= {f"{name}_start": begin, f"{name}_end": end}
-    bucket = _bucket("toUnixTimestamp64Milli(timestamp)", int(str(parameters["step"])))
-    return f"""  SELECT series_id, {bucket} AS t, sum(value) AS s, count() AS c,
-         min(value) AS mn, max(value) AS mx, argMax(value, timestamp) AS l, max(timestamp) AS lt
-  FROM airis.samples
-  {_where(f"{name}_start", f"{name}_end", join)}
-  GROUP BY series_id, t"""
+def _raw_ranges(query: RangeQuery, plan: Plan, parameters: dict[str, object]) -> str:
+    """The times that samples answer for: what is left of and right of the rollup's, in one read; empty if none."""
+    edges = ((query.start, plan.rollup_start), (plan.rollup_end, query.end))
+    found: list[str] = []
+    for begin, end in edges if plan.resolution else ((query.start, query.end),):
+        if begin < end:
+            name = f"raw{len(found)}"
+            parameters |= {f"{name}_start": begin, f"{name}_end": end}
+            found.append(_range(f"{name}_start", f"{name}_end"))
+    return f"(({found[0]}) OR ({found[1]}))" if len(found) == 2 else "".join(found)
 
 
-def _rollup_part(parameters: dict[str, object], plan: Plan, join: bool) -> str:
+def _rollup_range(plan: Plan, parameters: dict[str, object]) -> str:
     parameters |= {"rollup_start": plan.rollup_start, "rollup_end": plan.rollup_end}
-    bucket = _bucket("toInt64(toUnixTimestamp(timestamp)) * 1000", int(str(parameters["step"])))
-    return f"""  SELECT series_id, {bucket} AS t, sum(r.sum) AS s, sum(r.count) AS c,
-         min(r.min) AS mn, max(r.max) AS mx, argMaxMerge(r.last) AS l,
-         max(toDateTime64(timestamp, 3, 'UTC')) AS lt
-  FROM airis.{_ROLLUPS[plan.resolution]} AS r
-  {_where("rollup_start", "rollup_end", join)}
-  GROUP BY series_id, t"""
+    return _range("rollup_start", "rollup_end")
 
 
 def _quantile(query: RangeQuery, series: Checked | None) -> Statement:
     parameters = _parameters(query) | {"quantile": query.quantile}
     selected, join = _selected(query, series, parameters, always=False)
-    group = "g" if join else "[]::Array(String) AS g"
-    sql = f"""{selected}SELECT {group}, {_bucket("toUnixTimestamp64Milli(timestamp)", query.step)} AS t,
+    sql = f"""{selected}SELECT {_group(join)}, {_bucket(_SAMPLE_MS, query.step)} AS t,
        quantileExactInclusive({{quantile:Float64}})(value) AS v
 FROM airis.samples
-{"INNER JOIN selected USING series_id" if join else ""}
-{_where("start", "end", join)}
+{_joined(join)}
+{_where(_range("start", "end"), series)}
 GROUP BY g, t
 ORDER BY g, t"""
     return sql, parameters
@@ -153,23 +190,24 @@ def _increase(query: RangeQuery, series: Checked | None) -> Statement:
             if query.step == 0
             else "(least(t + {step:Int64}, {end:Int64}) - greatest(t, {start:Int64})) / 1000"
         )
+    # Arrays of plain numbers: of tuples they take ClickHouse half as long again.
     sql = f"""{selected}SELECT g, {_bucket("at", query.step)} AS t, sum(increase) / ({seconds}) AS v
 FROM (
-  SELECT g, kind,
-         arraySort(point -> point.1, groupArray((toUnixTimestamp64Milli(timestamp), value,
-                                                 toUnixTimestamp64Milli(start_time)))) AS points,
-         arrayMap(point -> point.1, points) AS times,
-         arrayMap(point -> point.2, points) AS numbers,
-         arrayMap(point -> point.3, points) AS starts,
-         arrayPushFront(arrayPopBack(numbers), nan) AS previous,
-         arrayMap((number, before, since) -> multiIf(
+  SELECT g, times,
+         arrayMap((number, before) -> multiIf(
              kind IN {_DELTA}, number,
              isNaN(before), if(since >= {{start:Int64}}, number, 0),
              kind = 'COUNTER' AND number < before, number,
-             number - before), numbers, previous, starts) AS increases
-  FROM airis.samples INNER JOIN selected USING series_id
-  {_where("before", "end", True)}
-  GROUP BY series_id, g, kind
+             number - before), numbers, arrayPushFront(arrayPopBack(numbers), nan)) AS increases
+  FROM (
+    SELECT series_id, groupArray({_SAMPLE_MS}) AS found_times, groupArray(value) AS found_numbers,
+           arraySort(found_times) AS times, arraySort((number, at) -> at, found_numbers, found_times) AS numbers,
+           argMin(toUnixTimestamp64Milli(start_time), timestamp) AS since
+    FROM airis.samples
+    {_where(_range("before", "end"), series)}
+    GROUP BY series_id
+  ) AS p
+  INNER JOIN selected USING series_id
 )
 ARRAY JOIN times AS at, increases AS increase
 WHERE at >= {{start:Int64}}
@@ -187,6 +225,6 @@ def distributions(query: RangeQuery, series: Checked | None, lookback_ms: int) -
        zero_count, zero_threshold, positive_offset, positive_counts, negative_offset, negative_counts,
        quantiles, quantile_values
 FROM airis.distributions AS d INNER JOIN selected USING series_id
-{_where("before", "end", True).replace("timestamp ", "d.timestamp ")}
+{_where(_range("before", "end"), series).replace("timestamp ", "d.timestamp ")}
 ORDER BY series_id, d.timestamp"""
     return sql, parameters

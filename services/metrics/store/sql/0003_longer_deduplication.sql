@@ -1,0 +1,9 @@
+-- How many inserts a table knows by their tokens: an insert may be repeated after as many others. An insert takes a
+-- place in each of its partitions.
+ALTER TABLE airis.series MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.samples MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.samples_1m MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.samples_1h MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.distributions MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.metric_ingest_ids MODIFY SETTING non_replicated_deduplication_window = 10000;
+ALTER TABLE airis.metric_known_ids MODIFY SETTING non_replicated_deduplication_window = 10000;
