@@ -6,10 +6,11 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from airis.alerts.v1 import alerts_pb2
-from airis.client import AirisClient
+from airis.client import AirisClient, Discovery
 
 from services.alerts import checks, convert
 from services.alerts.config import AlertsConfig
@@ -35,9 +36,11 @@ from services.alerts.store.adapters.postgres_resources import (
 from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
 from services.alerts.worker import Evaluator, Sender
+from services.shared.auth.config import AuthConfig
+from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import AirisError, FailedPreconditionError
+from services.shared.patience import once, patiently
 from services.shared.rpc.server import Binding, Endpoints, RpcServer
-from services.shared.telemetry.setup import server_interceptors
 
 DOMAIN = "alerts.airis"
 
@@ -90,12 +93,24 @@ class Settings(Protocol):
         """Where it is remembered what was sent."""
 
     @property
+    def embedded(self) -> bool:
+        """Whether a supervisor has started PostgreSQL before."""
+
+    @property
     def host(self) -> str:
         """The address to listen on."""
 
     @property
     def port_offset(self) -> int:
         """Added to its ports."""
+
+    @property
+    def auth(self) -> AuthConfig:
+        """How callers are known."""
+
+    @property
+    def discovery(self) -> DiscoveryConfig:
+        """Where Metrics and Logs are found, unless `alerts` says."""
 
     def address(self, port: int) -> str:
         """`host:port` with the offset."""
@@ -144,10 +159,11 @@ class AlertsApplication:
         dsn = self._settings.postgres.dsn
         if not dsn:
             raise FailedPreconditionError("The alert service needs PostgreSQL; set postgres.dsn.")
-        pool = await open_pool(dsn, config.postgres_pool_size, config.postgres_timeout)
+        begin = once if self._settings.embedded else patiently
+        pool = await begin(lambda: open_pool(dsn, config.postgres_pool_size, config.postgres_timeout))
         self._database = database = Postgres(pool)
         self._resources.push_async_callback(database.close)
-        await migrate(database)
+        await begin(lambda: migrate(database))
         self._signal = signal = PostgresEventSignal(dsn)
         await signal.start()
         self._resources.push_async_callback(signal.stop)
@@ -187,7 +203,7 @@ class AlertsApplication:
                 DOMAIN,
                 (Binding(alerts_pb2.DESCRIPTOR.services_by_name["AlertService"], servicer),),
                 self._not_ready,
-                interceptors=server_interceptors(),
+                self._settings.auth,
             )
         )
         await self._server.start()
@@ -229,12 +245,19 @@ class AlertsApplication:
 
     def _open_signals(self) -> ClientSignals:
         settings, config = self._settings, self._config
-        client = AirisClient(
-            targets={
-                "metrics": config.metrics_target or settings.address(settings.metrics.grpc_port),
-                "logs": config.logs_target or settings.address(settings.logs.grpc_port),
+        targets = {"metrics": config.metrics_target, "logs": config.logs_target}
+        given = {signal: target for signal, target in targets.items() if target}
+        if settings.discovery.kind == "consul":
+            consul = settings.discovery.consul
+            token_file = Path(consul.token_file) if consul.token_file else None
+            discovery = Discovery(consul.address, consul.service_prefix, token_file)
+            client = AirisClient(targets=given, discovery=discovery, token_file=config.signals_token_file)
+        else:
+            own = {
+                "metrics": settings.address(settings.metrics.grpc_port),
+                "logs": settings.address(settings.logs.grpc_port),
             }
-        )
+            client = AirisClient(targets=own | given, token_file=config.signals_token_file)
         self._resources.push_async_callback(client.close)
         return ClientSignals(client, timeout=config.evaluation_timeout, max_groups=config.max_groups)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
@@ -37,6 +39,8 @@ class AlertsConfig(BaseModel):
         postgres_timeout: After which a statement is given up.
         metrics_target: Where MetricsService is, as `host:port`; empty: beside this service.
         logs_target: Where LogService is, as `host:port`; empty: beside this service.
+        signals_token_file: The file of the token with which Metrics and Logs are asked, each time on behalf of the
+            tenant of the rule; None: they are asked without one, as they may be on loopback.
         evaluation_poll_interval: The longest time between looks for rules that are due.
         evaluation_concurrency: How many rules are evaluated at the same time.
         evaluation_timeout: After which an evaluation is given up; its rule says so in `last_error`.
@@ -63,6 +67,7 @@ class AlertsConfig(BaseModel):
     postgres_timeout: float = Field(default=10.0, gt=0)
     metrics_target: str = ""
     logs_target: str = ""
+    signals_token_file: Path | None = None
     evaluation_poll_interval: float = Field(default=0.5, gt=0, le=60)
     evaluation_concurrency: int = Field(default=8, ge=1, le=1000)
     evaluation_timeout: float = Field(default=10.0, gt=0)

@@ -17,8 +17,6 @@ Clock: TypeAlias = Callable[[], datetime]
 NewId: TypeAlias = Callable[[], str]
 """Makes an id that is unique and later in order than those made before."""
 
-DEFAULT_TENANT = "default"
-
 
 class Severity(IntEnum):
     """How bad it is; a greater one is worse."""

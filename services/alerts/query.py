@@ -44,7 +44,7 @@ class Page(Generic[ItemT]):
 
 
 class ResourceQueries(Generic[ResourceT]):
-    """Resources of one kind.
+    """Resources of one kind. Each method is about those of one tenant.
 
     Args:
         check: Raises what is wrong with a resource.
@@ -63,7 +63,7 @@ class ResourceQueries(Generic[ResourceT]):
         self._clock = clock
         self._new_id = new_id
 
-    async def create(self, resource: ResourceT, resource_id: str) -> ResourceT:
+    async def create(self, tenant: str, resource: ResourceT, resource_id: str) -> ResourceT:
         """Keeps a new resource; with an empty id, one is made.
 
         Raises:
@@ -72,14 +72,14 @@ class ResourceQueries(Generic[ResourceT]):
         """
         self._check(resource)
         resource = replace(resource, id=resource_id or self._new_id())
-        return await self._store.create(resource, self._clock())
+        return await self._store.create(tenant, resource, self._clock())
 
-    async def get(self, resource_id: str) -> ResourceT:
+    async def get(self, tenant: str, resource_id: str) -> ResourceT:
         """The resource of that id. Raises: NotFoundError."""
-        return await self._store.get(resource_id)
+        return await self._store.get(tenant, resource_id)
 
     async def list(
-        self, size: int, cursor: str = "", keep: Callable[[ResourceT], bool] = lambda _: True
+        self, tenant: str, size: int, cursor: str = "", keep: Callable[[ResourceT], bool] = lambda _: True
     ) -> Page[ResourceT]:
         """A page in order of the ids.
 
@@ -88,9 +88,15 @@ class ResourceQueries(Generic[ResourceT]):
             cursor: The id after which the page begins.
             keep: Which are wanted.
         """
-        return await _fill(self._store.list, lambda resource: resource.id, size, cursor, keep)
 
-    async def update(self, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT]) -> ResourceT:
+        async def read(after: str, limit: int) -> Sequence[ResourceT]:
+            return await self._store.list(tenant, after, limit)
+
+        return await _fill(read, lambda resource: resource.id, size, cursor, keep)
+
+    async def update(
+        self, tenant: str, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT]
+    ) -> ResourceT:
         """Changes a resource; an etag that is not empty must be the current one.
 
         Raises:
@@ -104,9 +110,9 @@ class ResourceQueries(Generic[ResourceT]):
             self._check(new)
             return new
 
-        return await self._store.update(resource_id, etag, checked, self._clock())
+        return await self._store.update(tenant, resource_id, etag, checked, self._clock())
 
-    async def delete(self, resource_id: str, etag: str) -> None:
+    async def delete(self, tenant: str, resource_id: str, etag: str) -> None:
         """Removes a resource; an etag that is not empty must be the current one.
 
         Raises:
@@ -114,11 +120,11 @@ class ResourceQueries(Generic[ResourceT]):
             AbortedError: It has another etag.
             FailedPreconditionError: Others name it.
         """
-        await self._store.delete(resource_id, etag, self._clock())
+        await self._store.delete(tenant, resource_id, etag, self._clock())
 
 
 class AlertQueries:
-    """Alerts and their events."""
+    """Alerts and their events. Each method is about those of one tenant."""
 
     def __init__(
         self,
@@ -139,11 +145,11 @@ class AlertQueries:
         """Ends the watches when they next look, at the latest after the poll interval."""
         self._closed = True
 
-    async def get(self, alert_id: str) -> Alert:
+    async def get(self, tenant: str, alert_id: str) -> Alert:
         """The alert of that id. Raises: NotFoundError."""
-        return await self._marked(await self._alerts.get(alert_id))
+        return await self._marked(tenant, await self._alerts.get(tenant, alert_id))
 
-    async def list(self, filter_text: str, size: int, cursor: str = "") -> Page[Alert]:
+    async def list(self, tenant: str, filter_text: str, size: int, cursor: str = "") -> Page[Alert]:
         """A page of alerts, the newest first; without a filter those that fire or are pending.
 
         Raises:
@@ -152,57 +158,59 @@ class AlertQueries:
         states = None if filter_text.strip() else (AlertState.PENDING, AlertState.FIRING)
 
         async def read(before: str, limit: int) -> Sequence[Alert]:
-            return await self._alerts.list(before, limit, states)
+            return await self._alerts.list(tenant, before, limit, states)
 
         page = await _fill(read, lambda alert: alert.id, size, cursor, alert_filter(filter_text))
-        is_silenced = await self._silencer()
+        is_silenced = await self._silencer(tenant)
         return replace(page, items=[replace(alert, silenced=is_silenced(alert)) for alert in page.items])
 
-    async def acknowledge(self, alert_id: str, actor: str, comment: str) -> Alert:
+    async def acknowledge(self, tenant: str, alert_id: str, actor: str, comment: str) -> Alert:
         """Says that a person takes care of it.
 
         Raises:
             NotFoundError: There is none of that id.
             FailedPreconditionError: It has ended.
         """
-        return await self._by_hand(alert_id, EventKind.ACKNOWLEDGED, actor, comment)
+        return await self._by_hand(tenant, alert_id, EventKind.ACKNOWLEDGED, actor, comment)
 
-    async def resolve(self, alert_id: str, actor: str, comment: str) -> Alert:
+    async def resolve(self, tenant: str, alert_id: str, actor: str, comment: str) -> Alert:
         """Ends it; its group fires again only after its conditions were seen not to hold.
 
         Raises:
             NotFoundError: There is none of that id.
             FailedPreconditionError: It has ended.
         """
-        return await self._by_hand(alert_id, EventKind.RESOLVED, actor, comment)
+        return await self._by_hand(tenant, alert_id, EventKind.RESOLVED, actor, comment)
 
-    async def events(self, alert_id: str, size: int, cursor: int = 0) -> Page[AlertEvent]:
+    async def events(self, tenant: str, alert_id: str, size: int, cursor: int = 0) -> Page[AlertEvent]:
         """A page of events, the oldest first, of one alert or (empty id) of all.
 
         Raises:
             NotFoundError: There is no such alert.
         """
         if alert_id:
-            await self._alerts.get(alert_id)
+            await self._alerts.get(tenant, alert_id)
         size = _size(size)
-        events = await self._alerts.events(alert_id, cursor, size + 1)
+        events = await self._alerts.events(tenant, alert_id, cursor, size + 1)
         more = len(events) > size
         return Page(events[:size], str(events[size - 1].number) if more else None)
 
-    async def watch(self, filter_text: str) -> AsyncGenerator[AlertEvent, None]:
+    async def watch(self, tenant: str, filter_text: str) -> AsyncGenerator[AlertEvent, None]:
         """The events from now on, without an end; none is left out, and none comes twice.
 
         Raises:
             InvalidArgumentError: The filter is wrong.
         """
         keep = event_filter(filter_text)
-        return self._watch(await self._alerts.newest_event_number(), keep)
+        return self._watch(tenant, await self._alerts.newest_event_number(tenant), keep)
 
-    async def _watch(self, cursor: int, keep: Callable[[AlertEvent], bool]) -> AsyncGenerator[AlertEvent, None]:
-        with self._signal.subscribe() as news:
+    async def _watch(
+        self, tenant: str, cursor: int, keep: Callable[[AlertEvent], bool]
+    ) -> AsyncGenerator[AlertEvent, None]:
+        with self._signal.subscribe(tenant) as news:
             while not self._closed:
                 news.clear()
-                events = await self._alerts.events("", cursor, _WATCH_BATCH)
+                events = await self._alerts.events(tenant, "", cursor, _WATCH_BATCH)
                 for event in events:
                     cursor = event.number
                     if keep(event):
@@ -212,16 +220,18 @@ class AlertQueries:
                         await asyncio.wait_for(news.wait(), self._poll_interval)
         raise UnavailableError("The alert service is stopping; watch again.", reason="NOT_READY", retry_after=1.0)
 
-    async def _by_hand(self, alert_id: str, kind: EventKind, actor: str, comment: str) -> Alert:
-        alert = await self._alerts.record_by_hand(alert_id, kind, actor, comment, self._clock(), await self._silencer())
-        return await self._marked(alert)
+    async def _by_hand(self, tenant: str, alert_id: str, kind: EventKind, actor: str, comment: str) -> Alert:
+        alert = await self._alerts.record_by_hand(
+            tenant, alert_id, kind, actor, comment, self._clock(), await self._silencer(tenant)
+        )
+        return await self._marked(tenant, alert)
 
-    async def _marked(self, alert: Alert) -> Alert:
-        return replace(alert, silenced=(await self._silencer())(alert))
+    async def _marked(self, tenant: str, alert: Alert) -> Alert:
+        return replace(alert, silenced=(await self._silencer(tenant))(alert))
 
-    async def _silencer(self) -> Callable[[Alert], bool]:
+    async def _silencer(self, tenant: str) -> Callable[[Alert], bool]:
         now = self._clock()
-        return silencer(await self._silences.active(now), now)
+        return silencer(await self._silences.active(tenant, now), now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +251,17 @@ class RuleTrials:
         self._clock = clock
         self._config = config
 
-    async def run(self, rule_id: str) -> Trial:
+    async def run(self, tenant: str, rule_id: str) -> Trial:
         """What a rule finds now, whatever the durations of its conditions.
 
         Raises:
             NotFoundError: There is none of that id.
             AirisError: A signal could not be asked.
         """
-        rule = await self._rules.get(rule_id)
+        rule = await self._rules.get(tenant, rule_id)
         readings = await read_conditions(
             self._signals,
+            tenant,
             rule,
             self._clock() - timedelta(seconds=self._config.ingestion_delay),
             seconds=self._config.evaluation_timeout,

@@ -19,6 +19,7 @@ from services.alerts.matching import rule_filter
 from services.alerts.model import AlertRule, Channel, Clock, EscalationPolicy, Resource, Silence
 from services.alerts.query import AlertQueries, Page, ResourceQueries, RuleTrials
 from services.shared.errors import InvalidArgumentError, UnimplementedError
+from services.shared.rpc.context import tenant
 from services.shared.rpc.interceptor import validate
 from services.shared.rpc.pages import decode_page_token, encode_page_token
 from services.shared.rpc.update_mask import merge, without_servers_own
@@ -37,20 +38,22 @@ class ResourceEndpoint(Generic[ResourceT]):
         self._queries = queries
         self._clock = clock
 
-    async def create(self, message: Any, identifier: str) -> Any:
+    async def create(self, owner: str, message: Any, identifier: str) -> Any:
         with _violations_within(self._codec.field):
             resource = self._codec.read(without_servers_own(message), self._clock())
-            return self._write(await self._queries.create(resource, identifier))
+            return self._write(await self._queries.create(owner, resource, identifier))
 
-    async def get(self, name: str) -> Any:
-        return self._write(await self._queries.get(self._id(name)))
+    async def get(self, owner: str, name: str) -> Any:
+        return self._write(await self._queries.get(owner, self._id(name)))
 
-    async def list(self, request: Any, keep: Callable[[ResourceT], bool] = lambda _: True) -> tuple[list[Any], str]:
+    async def list(
+        self, owner: str, request: Any, keep: Callable[[ResourceT], bool] = lambda _: True
+    ) -> tuple[list[Any], str]:
         cursor = decode_page_token(request, str)
-        page = await self._queries.list(request.page_size, cursor[0] if cursor else "", keep)
+        page = await self._queries.list(owner, request.page_size, cursor[0] if cursor else "", keep)
         return [self._write(resource) for resource in page.items], _next_token(request, page)
 
-    async def update(self, patch: Any, request: Any) -> Any:
+    async def update(self, owner: str, patch: Any, request: Any) -> Any:
         def change(old: ResourceT) -> ResourceT:
             message = merge(self._codec.write(old, True), patch, request.update_mask)
             # The request had only a part; the rules of the contract are for the whole.
@@ -58,10 +61,10 @@ class ResourceEndpoint(Generic[ResourceT]):
             return self._codec.read(message, self._clock())
 
         with _violations_within(self._codec.field):
-            return self._write(await self._queries.update(self._id(patch.name), patch.etag, change))
+            return self._write(await self._queries.update(owner, self._id(patch.name), patch.etag, change))
 
-    async def delete(self, request: Any) -> Empty:
-        await self._queries.delete(self._id(request.name), request.etag)
+    async def delete(self, owner: str, request: Any) -> Empty:
+        await self._queries.delete(owner, self._id(request.name), request.etag)
         return Empty()
 
     def _id(self, name: str) -> str:
@@ -95,71 +98,71 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         self._trials = methods.trials
 
     async def CreateAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.create(request.alert_rule, request.alert_rule_id)
+        return await self._rules.create(tenant(context), request.alert_rule, request.alert_rule_id)
 
     async def GetAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.get(request.name)
+        return await self._rules.get(tenant(context), request.name)
 
     async def ListAlertRules(self, request: Any, context: Any) -> Any:
-        rules, token = await self._rules.list(request, rule_filter(request.filter))
+        rules, token = await self._rules.list(tenant(context), request, rule_filter(request.filter))
         return pb.ListAlertRulesResponse(alert_rules=rules, next_page_token=token)
 
     async def UpdateAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.update(request.alert_rule, request)
+        return await self._rules.update(tenant(context), request.alert_rule, request)
 
     async def DeleteAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.delete(request)
+        return await self._rules.delete(tenant(context), request)
 
     async def CreateSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.create(request.silence, request.silence_id)
+        return await self._silences.create(tenant(context), request.silence, request.silence_id)
 
     async def GetSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.get(request.name)
+        return await self._silences.get(tenant(context), request.name)
 
     async def ListSilences(self, request: Any, context: Any) -> Any:
-        silences, token = await self._silences.list(request)
+        silences, token = await self._silences.list(tenant(context), request)
         return pb.ListSilencesResponse(silences=silences, next_page_token=token)
 
     async def UpdateSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.update(request.silence, request)
+        return await self._silences.update(tenant(context), request.silence, request)
 
     async def DeleteSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.delete(request)
+        return await self._silences.delete(tenant(context), request)
 
     async def CreateChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.create(request.channel, request.channel_id)
+        return await self._channels.create(tenant(context), request.channel, request.channel_id)
 
     async def GetChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.get(request.name)
+        return await self._channels.get(tenant(context), request.name)
 
     async def ListChannels(self, request: Any, context: Any) -> Any:
-        channels, token = await self._channels.list(request)
+        channels, token = await self._channels.list(tenant(context), request)
         return pb.ListChannelsResponse(channels=channels, next_page_token=token)
 
     async def UpdateChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.update(request.channel, request)
+        return await self._channels.update(tenant(context), request.channel, request)
 
     async def DeleteChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.delete(request)
+        return await self._channels.delete(tenant(context), request)
 
     async def CreateEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.create(request.escalation_policy, request.escalation_policy_id)
+        return await self._policies.create(tenant(context), request.escalation_policy, request.escalation_policy_id)
 
     async def GetEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.get(request.name)
+        return await self._policies.get(tenant(context), request.name)
 
     async def ListEscalationPolicies(self, request: Any, context: Any) -> Any:
-        policies, token = await self._policies.list(request)
+        policies, token = await self._policies.list(tenant(context), request)
         return pb.ListEscalationPoliciesResponse(escalation_policies=policies, next_page_token=token)
 
     async def UpdateEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.update(request.escalation_policy, request)
+        return await self._policies.update(tenant(context), request.escalation_policy, request)
 
     async def DeleteEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.delete(request)
+        return await self._policies.delete(tenant(context), request)
 
     async def TestAlertRule(self, request: Any, context: Any) -> Any:
-        trial = await self._trials.run(resource_id(request.name, "alertRules"))
+        trial = await self._trials.run(tenant(context), resource_id(request.name, "alertRules"))
         groups = [
             pb.TestAlertRuleResponse.Group(
                 labels=dict(group.group),
@@ -176,30 +179,30 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         )
 
     async def GetAlert(self, request: Any, context: Any) -> Any:
-        return convert.write_alert(await self._alerts.get(resource_id(request.name, "alerts")))
+        return convert.write_alert(await self._alerts.get(tenant(context), resource_id(request.name, "alerts")))
 
     async def ListAlerts(self, request: Any, context: Any) -> Any:
         cursor = decode_page_token(request, str)
-        page = await self._alerts.list(request.filter, request.page_size, cursor[0] if cursor else "")
+        page = await self._alerts.list(tenant(context), request.filter, request.page_size, cursor[0] if cursor else "")
         alerts = [convert.write_alert(alert) for alert in page.items]
         return pb.ListAlertsResponse(alerts=alerts, next_page_token=_next_token(request, page))
 
     async def AcknowledgeAlert(self, request: Any, context: Any) -> Any:
-        return await self._by_hand(self._alerts.acknowledge, request)
+        return await self._by_hand(self._alerts.acknowledge, request, context)
 
     async def ResolveAlert(self, request: Any, context: Any) -> Any:
-        return await self._by_hand(self._alerts.resolve, request)
+        return await self._by_hand(self._alerts.resolve, request, context)
 
     async def ListAlertEvents(self, request: Any, context: Any) -> Any:
         cursor = decode_page_token(request, str)
         alert = "" if request.parent == f"alerts/{_ALL}" else resource_id(request.parent, "alerts", "parent")
-        page = await self._alerts.events(alert, request.page_size, int(cursor[0]) if cursor else 0)
+        page = await self._alerts.events(tenant(context), alert, request.page_size, int(cursor[0]) if cursor else 0)
         events = [convert.write_event(event) for event in page.items]
         return pb.ListAlertEventsResponse(events=events, next_page_token=_next_token(request, page))
 
     async def WatchAlerts(self, request: Any, context: Any) -> AsyncIterator[Any]:
         limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
-        watch = await self._alerts.watch(request.filter)
+        watch = await self._alerts.watch(tenant(context), request.filter)
         # Sent now, it tells the caller that from here on no event is missed.
         await context.send_initial_metadata(())
         count = 0
@@ -210,8 +213,8 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
                 if count == limits.count:
                     return
 
-    async def _by_hand(self, act: Callable[[str, str, str], Awaitable[Any]], request: Any) -> Any:
-        alert = await act(resource_id(request.name, "alerts"), request.actor, request.comment)
+    async def _by_hand(self, act: Callable[[str, str, str, str], Awaitable[Any]], request: Any, context: Any) -> Any:
+        alert = await act(tenant(context), resource_id(request.name, "alerts"), request.actor, request.comment)
         return convert.write_alert(alert)
 
 

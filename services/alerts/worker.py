@@ -1,13 +1,14 @@
 """What runs behind: the evaluator, which asks the signals about rules that are due, and the sender of notifications.
 
-Several replicas may run: each rule and each notification is taken by one of them, by row locks in the store.
+Several replicas may run: each rule and each notification is taken by one of them, by row locks in the store. Both
+work for all tenants, in turn; each piece of work says whose it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from services.alerts.notify.delivery import DeliveryError, Notifier
 from services.alerts.signals.port import Signals, read_conditions
 from services.alerts.state import Group, Step, advance
 from services.alerts.store.port import DueRule, Outbox, OutboxEntry, RuleStore, SilenceStore
-from services.shared.errors import AirisError
+from services.shared.errors import AirisError, UnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -64,7 +65,9 @@ class Evaluator:
         return count
 
     async def _take(self, limit: int) -> Sequence[Coroutine[Any, Any, None]]:
-        return [self._evaluate(due) for due in await self._rules.take_due(self._clock(), limit)]
+        # Twice as long as the signals may take: nobody else evaluates meanwhile, unless this process dies.
+        lease = timedelta(seconds=2 * self._config.evaluation_timeout)
+        return [self._evaluate(due) for due in await self._rules.take_due(self._clock(), limit, lease)]
 
     async def _evaluate(self, due: DueRule) -> None:
         try:
@@ -72,13 +75,14 @@ class Evaluator:
         except AirisError as error:
             await self._fail(due, error.message)
         except Exception:
-            logger.exception("alerts.evaluation_failed", rule=due.rule.id)
+            logger.exception("alerts.evaluation_failed", tenant=due.tenant, rule=due.rule.id)
             await self._fail(due, "The evaluation failed; the alert service's log says why.")
 
     async def _evaluate_or_raise(self, due: DueRule) -> None:
         rule = due.rule
         readings = await read_conditions(
             self._signals,
+            due.tenant,
             rule,
             due.at - timedelta(seconds=self._config.ingestion_delay),
             seconds=self._config.evaluation_timeout,
@@ -97,20 +101,25 @@ class Evaluator:
                 for reading in judge(rule, readings, groups)
             ]
 
-        events = await self._rules.record_evaluation(due, next_steps, await self._silencer())
+        try:
+            events = await self._rules.record_evaluation(due, next_steps, await self._silencer(due.tenant))
+        except UnavailableError as error:
+            # The rule is not at fault: the lease runs out, and it is evaluated again.
+            logger.warning("alerts.evaluation_not_recorded", tenant=due.tenant, rule=rule.id, error=error.message)
+            return
         for event in events:
-            logger.info("alerts.event", alert=event.alert, rule=event.rule, kind=event.kind.name)
+            logger.info("alerts.event", tenant=due.tenant, alert=event.alert, rule=event.rule, kind=event.kind.name)
 
-    async def _silencer(self) -> Callable[[Alert], bool]:
+    async def _silencer(self, tenant: str) -> Callable[[Alert], bool]:
         now = self._clock()
-        return silencer(await self._silences.active(now), now)
+        return silencer(await self._silences.active(tenant, now), now)
 
     async def _fail(self, due: DueRule, message: str) -> None:
-        logger.warning("alerts.rule_not_evaluated", rule=due.rule.id, error=message)
+        logger.warning("alerts.rule_not_evaluated", tenant=due.tenant, rule=due.rule.id, error=message)
         try:
             await self._rules.record_failure(due, message)
         except AirisError as error:
-            logger.warning("alerts.failure_not_recorded", rule=due.rule.id, error=error.message)
+            logger.warning("alerts.failure_not_recorded", tenant=due.tenant, rule=due.rule.id, error=error.message)
 
 
 class Sender:
@@ -159,21 +168,30 @@ class Sender:
         if now - self._pruned_at >= _PRUNE_INTERVAL:
             self._pruned_at = now
             await self._outbox.prune(now - timedelta(seconds=self._config.notification_retention))
-        await self._outbox.release(silencer(await self._silences.active(now), now), now)
+        await self._release(now)
         # Twice as long as an attempt can take: nobody else tries meanwhile, unless this process dies.
         lease = timedelta(seconds=2 * self._config.notification_timeout)
         return [self._send(entry) for entry in await self._outbox.take(now, limit, lease)]
+
+    async def _release(self, now: datetime) -> None:
+        for tenant in await self._outbox.holding():
+            try:
+                await self._outbox.release(tenant, silencer(await self._silences.active(tenant, now), now), now)
+            except AirisError as error:
+                # Nobody else's notifications wait for what is wrong with this tenant's.
+                logger.warning("alerts.notifications_not_released", tenant=tenant, error=error.message)
 
     async def _send(self, entry: OutboxEntry) -> None:
         try:
             await self._send_or_raise(entry)
         except AirisError as error:
             # The store does not answer: the lease runs out, and the notification is tried again.
-            logger.warning("alerts.notification_not_recorded", key=entry.key, error=error.message)
+            logger.warning("alerts.notification_not_recorded", tenant=entry.tenant, key=entry.key, error=error.message)
 
     async def _send_or_raise(self, entry: OutboxEntry) -> None:
         try:
-            async with asyncio.timeout(self._config.notification_timeout):
+            # A channel has its own timeout: what was sent must not count as failed because its mark was slow.
+            async with asyncio.timeout(1.5 * self._config.notification_timeout):
                 await self._notifier.deliver(entry)
         except DeliveryError as error:
             await self._fail(entry, error)
@@ -182,7 +200,7 @@ class Sender:
         except AirisError:
             raise
         except Exception:
-            logger.exception("alerts.notification_failed", key=entry.key)
+            logger.exception("alerts.notification_failed", tenant=entry.tenant, key=entry.key)
             await self._fail(entry, DeliveryError("the service failed; its log says why"))
         else:
             await self._outbox.sent(entry, self._clock())
@@ -191,11 +209,11 @@ class Sender:
         now = self._clock()
         text = str(error)
         if error.permanent or entry.attempts >= self._config.notification_attempts:
-            logger.warning("alerts.notification_given_up", key=entry.key, error=text)
+            logger.warning("alerts.notification_given_up", tenant=entry.tenant, key=entry.key, error=text)
             await self._outbox.failed(entry, text, now)
             return
         delay = retry_delay(entry.attempts, error.retry_after, self._config, self._random())
-        logger.info("alerts.notification_retried", key=entry.key, error=text, delay_seconds=delay)
+        logger.info("alerts.notification_retried", tenant=entry.tenant, key=entry.key, error=text, delay_seconds=delay)
         await self._outbox.retry(entry, text, now + timedelta(seconds=delay))
 
 

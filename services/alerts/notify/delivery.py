@@ -45,11 +45,11 @@ class TargetSender(Protocol):
 class SentMarks(Protocol):
     """Remembers for a while what was sent, in case writing it down fails afterwards. May forget."""
 
-    async def has(self, key: str) -> bool:
+    async def has(self, tenant: str, key: str) -> bool:
         """Whether this was sent, as far as is remembered."""
         ...
 
-    async def add(self, key: str) -> None:
+    async def add(self, tenant: str, key: str) -> None:
         """Remembers that this was sent."""
         ...
 
@@ -57,10 +57,10 @@ class SentMarks(Protocol):
 class NoSentMarks:
     """Remembers nothing."""
 
-    async def has(self, key: str) -> bool:
+    async def has(self, tenant: str, key: str) -> bool:
         return False
 
-    async def add(self, key: str) -> None:
+    async def add(self, tenant: str, key: str) -> None:
         return None
 
 
@@ -106,11 +106,12 @@ class Notifier:
     async def _skip_what_was_sent(self, delivery: Delivery) -> Delivery:
         # Only a second attempt can be one too many.
         is_repeated = delivery.entry.attempts > 1
-        return replace(delivery, done=is_repeated and await self._marks.has(delivery.entry.key))
+        return replace(delivery, done=is_repeated and await self._marks.has(delivery.entry.tenant, delivery.entry.key))
 
     async def _find_channel(self, delivery: Delivery) -> Delivery:
+        entry = delivery.entry
         try:
-            return replace(delivery, channel=await self._channels.get(delivery.entry.channel))
+            return replace(delivery, channel=await self._channels.get(entry.tenant, entry.channel))
         except NotFoundError as error:
             raise DeliveryError("the channel was deleted", permanent=True) from error
 
@@ -124,5 +125,5 @@ class Notifier:
         return delivery
 
     async def _remember(self, delivery: Delivery) -> Delivery:
-        await self._marks.add(delivery.entry.key)
+        await self._marks.add(delivery.entry.tenant, delivery.entry.key)
         return delivery

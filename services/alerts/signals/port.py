@@ -15,10 +15,11 @@ from services.shared.errors import AirisError, DeadlineExceededError, ResourceEx
 class Signals(Protocol):
     """The numbers of metrics and logs."""
 
-    async def read(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+    async def read(self, tenant: str, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
         """The number of a condition for each group, over the window that ends before `end`.
 
         Args:
+            tenant: Whose data is asked for.
             group_by: Labels, with or without `labels.` before them; the keys of the groups are without it.
 
         Raises:
@@ -28,11 +29,12 @@ class Signals(Protocol):
 
 
 async def read_conditions(
-    signals: Signals, rule: AlertRule, end: datetime, *, seconds: float, max_groups: int
+    signals: Signals, tenant: str, rule: AlertRule, end: datetime, *, seconds: float, max_groups: int
 ) -> list[Reading]:
     """Asks for all conditions of a rule at the same time.
 
     Args:
+        tenant: Whose rule it is: it sees that tenant's data only.
         seconds: After which it is given up.
         max_groups: How many groups the rule may have.
 
@@ -42,7 +44,7 @@ async def read_conditions(
 
     async def read(index: int, condition: Condition) -> Reading:
         try:
-            return await signals.read(condition, rule.group_by, end)
+            return await signals.read(tenant, condition, rule.group_by, end)
         except AirisError as error:
             raise type(error)(
                 f"conditions[{index}] could not be read: {error.message}",

@@ -1,7 +1,8 @@
 """What a store of the alert service promises. Read by `query.py` and `worker.py`.
 
 Every method is one transaction: it happens whole or not at all. Names here are ids, the last part of a
-resource's name. A store that cannot be reached raises `UnavailableError`.
+resource's name; they are unique within their tenant, and a method that takes a tenant neither reads nor changes
+anything of another. A store that cannot be reached raises `UnavailableError`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ IsSilenced: TypeAlias = Callable[[Alert], bool]
 class ResourceStore(Protocol[ResourceT]):
     """Resources of one kind."""
 
-    async def create(self, resource: ResourceT, at: datetime) -> ResourceT:
+    async def create(self, tenant: str, resource: ResourceT, at: datetime) -> ResourceT:
         """Keeps a new resource under its id; gives it back with etag and times.
 
         Raises:
@@ -44,7 +45,7 @@ class ResourceStore(Protocol[ResourceT]):
         """
         ...
 
-    async def get(self, resource_id: str) -> ResourceT:
+    async def get(self, tenant: str, resource_id: str) -> ResourceT:
         """The resource of that id.
 
         Raises:
@@ -52,12 +53,12 @@ class ResourceStore(Protocol[ResourceT]):
         """
         ...
 
-    async def list(self, after: str, limit: int) -> Sequence[ResourceT]:
+    async def list(self, tenant: str, after: str, limit: int) -> Sequence[ResourceT]:
         """The first `limit` resources whose ids come after `after`, in order of their ids (as bytes)."""
         ...
 
     async def update(
-        self, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT], at: datetime
+        self, tenant: str, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT], at: datetime
     ) -> ResourceT:
         """Replaces a resource by what `change` makes of it; nobody else changes it meanwhile.
 
@@ -71,7 +72,7 @@ class ResourceStore(Protocol[ResourceT]):
         """
         ...
 
-    async def delete(self, resource_id: str, etag: str, at: datetime) -> None:
+    async def delete(self, tenant: str, resource_id: str, etag: str, at: datetime) -> None:
         """Removes a resource.
 
         Raises:
@@ -86,6 +87,7 @@ class ResourceStore(Protocol[ResourceT]):
 class DueRule:
     """A rule to evaluate, and the moment for which it is evaluated: a multiple of its interval after the last."""
 
+    tenant: str
     rule: AlertRule
     at: datetime
 
@@ -96,10 +98,12 @@ class RuleStore(ResourceStore[AlertRule], Protocol):
     A rule that is deleted, disabled or asked to look at something else ends its alerts in the same transaction.
     """
 
-    async def take_due(self, now: datetime, limit: int) -> Sequence[DueRule]:
-        """Takes up to `limit` rules whose evaluation is due; each goes to one caller, once per interval.
+    async def take_due(self, now: datetime, limit: int, lease: timedelta) -> Sequence[DueRule]:
+        """Takes up to `limit` rules of all tenants whose evaluation is due; each goes to one caller, once per interval.
 
-        Evaluations that were missed are not made up for.
+        Tenants take turns, also from call to call: one with many rules makes nobody else wait for all of them.
+        An evaluation of which neither a result nor a failure is written within the lease is given out again, for the
+        same moment, until the next one is due. Moments that passed while nobody asked are not made up for.
         """
         ...
 
@@ -129,7 +133,7 @@ class RuleStore(ResourceStore[AlertRule], Protocol):
 class AlertStore(Protocol):
     """Alerts and their events."""
 
-    async def get(self, alert_id: str) -> Alert:
+    async def get(self, tenant: str, alert_id: str) -> Alert:
         """The alert of that id.
 
         Raises:
@@ -137,12 +141,21 @@ class AlertStore(Protocol):
         """
         ...
 
-    async def list(self, before: str, limit: int, states: Collection[AlertState] | None = None) -> Sequence[Alert]:
+    async def list(
+        self, tenant: str, before: str, limit: int, states: Collection[AlertState] | None = None
+    ) -> Sequence[Alert]:
         """The first `limit` alerts whose ids come before `before` (empty: all), the newest first."""
         ...
 
     async def record_by_hand(
-        self, alert_id: str, kind: EventKind, actor: str, comment: str, at: datetime, is_silenced: IsSilenced
+        self,
+        tenant: str,
+        alert_id: str,
+        kind: EventKind,
+        actor: str,
+        comment: str,
+        at: datetime,
+        is_silenced: IsSilenced,
     ) -> Alert:
         """Acknowledges (ACKNOWLEDGED) or ends (RESOLVED) an alert.
 
@@ -154,19 +167,19 @@ class AlertStore(Protocol):
         """
         ...
 
-    async def events(self, alert: str, after: int, limit: int) -> Sequence[AlertEvent]:
+    async def events(self, tenant: str, alert: str, after: int, limit: int) -> Sequence[AlertEvent]:
         """The first `limit` events with numbers greater than `after`, of one alert or (empty) of all.
 
         An event that becomes visible has a greater number than all that were visible before.
         """
         ...
 
-    async def newest_event_number(self) -> int:
+    async def newest_event_number(self, tenant: str) -> int:
         """The number of the newest event; 0 if there is none."""
         ...
 
-    async def rebuild(self) -> int:
-        """Makes all alerts anew from their events; gives their number."""
+    async def rebuild(self, tenant: str) -> int:
+        """Makes all alerts of a tenant anew from their events; gives their number."""
         ...
 
 
@@ -174,6 +187,7 @@ class AlertStore(Protocol):
 class OutboxEntry:
     """A notification to send: its idempotency key, the channel, what to say and how often it was tried."""
 
+    tenant: str
     key: str
     alert: str
     channel: str
@@ -185,7 +199,7 @@ class Outbox(Protocol):
     """Notifications on their way, each from the transaction of the event that it tells of."""
 
     async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
-        """Takes up to `limit` notifications that are due; each goes to one caller.
+        """Takes up to `limit` notifications of all tenants that are due; each goes to one caller; tenants take turns.
 
         One that is neither finished nor retried within the lease is given out again. The next notification of
         an alert to a channel is not given out before the one before is finished.
@@ -193,33 +207,37 @@ class Outbox(Protocol):
         ...
 
     async def sent(self, entry: OutboxEntry, at: datetime) -> None:
-        """Finishes a notification that has arrived, and records NOTIFIED."""
+        """Finishes a notification that has arrived, and records NOTIFIED, once."""
         ...
 
     async def retry(self, entry: OutboxEntry, error: str, at: datetime) -> None:
-        """Makes a notification due again at a later moment."""
+        """Makes a notification due again at a later moment, unless it was given out anew since it was taken."""
         ...
 
     async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
-        """Gives a notification up, and records NOTIFICATION_FAILED."""
+        """Gives a notification up, and records NOTIFICATION_FAILED, unless it was given out anew since it was taken."""
         ...
 
-    async def release(self, is_silenced: IsSilenced, at: datetime) -> int:
-        """Makes notifications due whose silence is over; gives their number.
+    async def holding(self) -> Sequence[str]:
+        """The tenants that have notifications which a silence holds back."""
+        ...
+
+    async def release(self, tenant: str, is_silenced: IsSilenced, at: datetime) -> int:
+        """Makes notifications of a tenant due whose silence is over; gives their number.
 
         That an alert fired is dropped if it no longer does.
         """
         ...
 
     async def prune(self, before: datetime) -> int:
-        """Forgets finished notifications of ended alerts that were finished before a moment."""
+        """Forgets finished notifications of ended alerts, of all tenants, that were finished before a moment."""
         ...
 
 
 class SilenceStore(ResourceStore[Silence], Protocol):
     """Silences."""
 
-    async def active(self, now: datetime) -> Sequence[Silence]:
+    async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
         """The silences of this moment."""
         ...
 
@@ -230,8 +248,8 @@ ChannelStore: TypeAlias = ResourceStore[Channel]
 class EventSignal(Protocol):
     """Says when there may be new events."""
 
-    def subscribe(self) -> AbstractContextManager[asyncio.Event]:
-        """An event that is set whenever alert events were added; whoever waits clears it before reading.
+    def subscribe(self, tenant: str) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set whenever alert events of a tenant were added; whoever waits clears it before reading.
 
         It may fail to be set while the store is out of reach: look anyway from time to time.
         """

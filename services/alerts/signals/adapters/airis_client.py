@@ -12,6 +12,7 @@ from typing import cast
 
 from airis.client import AirisClient
 from airis.client import errors as client_errors
+from airis.client.credentials import acting_for
 from airis.common.v1 import aggregation_pb2
 
 from services.alerts.evaluate import GroupKey, Reading, group_key
@@ -39,6 +40,9 @@ _ERRORS: dict[str, type[AirisError]] = {
     "RESOURCE_EXHAUSTED": ResourceExhaustedError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "UNIMPLEMENTED": UnimplementedError,
+    # It is this service's own token that does not do, not that of whoever asks this service.
+    "UNAUTHENTICATED": FailedPreconditionError,
+    "PERMISSION_DENIED": FailedPreconditionError,
 }
 
 
@@ -46,7 +50,7 @@ class ClientSignals:
     """Implements `Signals`.
 
     Args:
-        client: With the addresses of Metrics and Logs.
+        client: With the addresses of Metrics and Logs; with a token, it acts for the tenant of each reading.
         timeout: Seconds for a call.
         max_groups: The greatest number of groups of a metric.
     """
@@ -56,7 +60,7 @@ class ClientSignals:
         self._timeout = timeout
         self._max_groups = max_groups
 
-    async def read(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+    async def read(self, tenant: str, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
         """See `Signals`."""
         match condition.source:
             case Source.METRIC:
@@ -66,7 +70,8 @@ class ClientSignals:
             case _:
                 raise UnimplementedError("Conditions over spans are not possible in this version.")
         try:
-            return await call(condition, group_by, end)
+            with acting_for(tenant):
+                return await call(condition, group_by, end)
         except client_errors.AirisError as error:
             kind = _ERRORS.get(error.code.name, UnavailableError)
             raise kind(f"{service} answered {error.code.name}: {error.message}") from error

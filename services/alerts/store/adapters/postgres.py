@@ -11,21 +11,26 @@ from typing import Any
 
 import asyncpg
 
-from services.alerts.model import DEFAULT_TENANT
 from services.shared.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 
 # Any fixed number: replicas that start together take turns at it.
 _MIGRATION_LOCK = 4_004_001
 
+_CONNECT_SECONDS = 5.0
+# So long PostgreSQL goes on with a client whose machine is gone, and its locks: about a minute.
+_KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 _UNREACHABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # Of a connection that PostgreSQL has just ended, where the driver did not expect a word from it.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
@@ -34,13 +39,11 @@ class Postgres:
 
     Args:
         pool: Made by `open_pool`.
-        tenant: Whose rows are read and written.
         acquire_timeout: Seconds to wait for a free connection.
     """
 
-    def __init__(self, pool: asyncpg.Pool, tenant: str = DEFAULT_TENANT, acquire_timeout: float = 5.0) -> None:
+    def __init__(self, pool: asyncpg.Pool, acquire_timeout: float = 5.0) -> None:
         self._pool = pool
-        self.tenant = tenant
         self._acquire_timeout = acquire_timeout
 
     @asynccontextmanager
@@ -78,10 +81,28 @@ async def open_pool(dsn: str, size: int, command_timeout: float) -> asyncpg.Pool
 
     Raises:
         UnavailableError: PostgreSQL does not answer.
-        FailedPreconditionError: It does not know the database or the user.
+        FailedPreconditionError: The address is no address, or PostgreSQL does not know the database or the user.
     """
     try:
-        return await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=command_timeout, init=prepare)
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=command_timeout,
+            server_settings={
+                **_KEEPALIVE,
+                # A replica that was stopped amid a transaction must not keep its locks from the others.
+                "idle_in_transaction_session_timeout": str(round(command_timeout * 1000)),
+            },
+            init=prepare,
+        )
+    except (ValueError, asyncpg.ClientConfigurationError):
+        # The driver's words may repeat a part of the address, and with it of the password.
+        raise FailedPreconditionError(
+            "postgres.dsn is no address of PostgreSQL; give postgresql://user:password@host:port/database, with "
+            "characters other than letters and digits in the password as %XX."
+        ) from None
     except _UNREACHABLE as error:
         raise UnavailableError("PostgreSQL does not answer; start it, or correct postgres.dsn.") from error
     except asyncpg.PostgresError as error:

@@ -38,15 +38,14 @@ class PostgresAlertStore:
 
     def __init__(self, database: Postgres) -> None:
         self._database = database
-        self._tenant = database.tenant
 
-    async def get(self, alert_id: str) -> Alert:
+    async def get(self, tenant: str, alert_id: str) -> Alert:
         async with self._database.transaction() as connection:
-            return self._found(
-                alert_id, await connection.fetchrow(_SELECT + "AND alerts.id = $2", self._tenant, alert_id)
-            )
+            return self._found(alert_id, await connection.fetchrow(_SELECT + "AND alerts.id = $2", tenant, alert_id))
 
-    async def list(self, before: str, limit: int, states: Collection[AlertState] | None = None) -> Sequence[Alert]:
+    async def list(
+        self, tenant: str, before: str, limit: int, states: Collection[AlertState] | None = None
+    ) -> Sequence[Alert]:
         active = states is not None and set(states) <= {AlertState.PENDING, AlertState.FIRING}
         condition = "AND ($2 = '' OR alerts.id < $2) AND ($3::smallint[] IS NULL OR state = ANY($3)) "
         # Said in so many words, the partial index of what is active can be used.
@@ -54,7 +53,7 @@ class PostgresAlertStore:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _SELECT + condition + "ORDER BY alerts.id DESC LIMIT $4",
-                self._tenant,
+                tenant,
                 before,
                 None if states is None else [int(state) for state in states],
                 limit,
@@ -63,6 +62,7 @@ class PostgresAlertStore:
 
     async def record_by_hand(
         self,
+        tenant: str,
         alert_id: str,
         kind: EventKind,
         actor: str,
@@ -75,12 +75,10 @@ class PostgresAlertStore:
                 "SELECT rule.spec FROM alerts JOIN alert_rules AS rule "
                 "ON rule.tenant = alerts.tenant AND rule.id = alerts.rule_id "
                 "WHERE alerts.tenant = $1 AND alerts.id = $2 FOR NO KEY UPDATE OF rule",
-                self._tenant,
+                tenant,
                 alert_id,
             )
-            alert = self._found(
-                alert_id, await connection.fetchrow(_SELECT + "AND alerts.id = $2", self._tenant, alert_id)
-            )
+            alert = self._found(alert_id, await connection.fetchrow(_SELECT + "AND alerts.id = $2", tenant, alert_id))
             if alert.state not in (AlertState.PENDING, AlertState.FIRING):
                 raise FailedPreconditionError(
                     f"alerts/{alert_id} has ended already; only one that is pending or firing can be "
@@ -92,45 +90,45 @@ class PostgresAlertStore:
             if kind is EventKind.RESOLVED:
                 await connection.execute(
                     "UPDATE alert_groups SET phase = $3, alert_id = '' WHERE tenant = $1 AND alert_id = $2",
-                    self._tenant,
+                    tenant,
                     alert_id,
                     Phase.MUTED,
                 )
-            happened = await append(connection, self._tenant, [by_hand(alert, kind, at, actor, comment)])
+            happened = await append(connection, tenant, [by_hand(alert, kind, at, actor, comment)])
             if alert.fire_time is not None:
                 description = rule["spec"].get("description", "") if rule else ""
-                await enqueue(connection, self._tenant, happened, (), description, is_silenced)
+                await enqueue(connection, tenant, happened, (), description, is_silenced)
         return happened[0][1]
 
-    async def events(self, alert: str, after: int, limit: int) -> Sequence[AlertEvent]:
+    async def events(self, tenant: str, alert: str, after: int, limit: int) -> Sequence[AlertEvent]:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _EVENTS_OF_ONE if alert else _EVENTS_OF_ALL,
-                self._tenant,
+                tenant,
                 after,
                 limit,
                 alert,
             )
         return [event_from(row) for row in rows]
 
-    async def newest_event_number(self) -> int:
+    async def newest_event_number(self, tenant: str) -> int:
         async with self._database.transaction() as connection:
-            number = await connection.fetchval("SELECT max(number) FROM alert_events WHERE tenant = $1", self._tenant)
+            number = await connection.fetchval("SELECT max(number) FROM alert_events WHERE tenant = $1", tenant)
         return int(number or 0)
 
-    async def rebuild(self) -> int:
+    async def rebuild(self, tenant: str) -> int:
         count = 0
         async with self._database.transaction() as connection:
             await connection.execute("LOCK TABLE alerts IN EXCLUSIVE MODE")
-            await connection.execute("DELETE FROM alerts WHERE tenant = $1", self._tenant)
+            await connection.execute("DELETE FROM alerts WHERE tenant = $1", tenant)
             done: list[tuple[Any, ...]] = []
             alert: Alert | None = None
             async for row in connection.cursor(
-                "SELECT * FROM alert_events WHERE tenant = $1 ORDER BY alert_id, number", self._tenant
+                "SELECT * FROM alert_events WHERE tenant = $1 ORDER BY alert_id, number", tenant
             ):
                 event = event_from(row)
                 if alert is not None and alert.id != event.alert:
-                    done.append(alert_row(self._tenant, alert))
+                    done.append(alert_row(tenant, alert))
                     alert = None
                 alert = project(alert, event)
                 if len(done) >= _REBUILD_CHUNK:
@@ -138,7 +136,7 @@ class PostgresAlertStore:
                     count += len(done)
                     done = []
             if alert is not None:
-                done.append(alert_row(self._tenant, alert))
+                done.append(alert_row(tenant, alert))
             await connection.executemany(UPSERT_ALERT, done)
         return count + len(done)
 

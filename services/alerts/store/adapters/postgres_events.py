@@ -11,9 +11,9 @@ from services.alerts.model import Alert, AlertEvent, AlertState, EventKind, Seve
 from services.alerts.state import project
 from services.alerts.store.port import IsSilenced
 
-# Held from the writing of events to the end of the transaction, so that the numbers of events become visible
-# in order and a reader that goes on after the greatest number it saw misses none. Whoever takes it has locked
-# the rule and the alerts before and locks nothing after, so that it cannot be part of a deadlock.
+# Held per tenant from the writing of events to the end of the transaction, so that the numbers of a tenant's events
+# become visible in order and a reader that goes on after the greatest number it saw misses none. Whoever takes it has
+# locked the rule and the alerts before and locks nothing after, so that it cannot be part of a deadlock.
 _EVENT_LOCK = 4_004_002
 EVENT_CHANNEL = "alert_events"
 
@@ -92,7 +92,7 @@ async def append(connection: Any, tenant: str, events: Sequence[AlertEvent]) -> 
             ids,
         )
     }
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _EVENT_LOCK)
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _EVENT_LOCK, tenant)
     insert = await connection.prepare(
         f"INSERT INTO alert_events (tenant, {_EVENT_COLUMNS}) "  # noqa: S608
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING number"
@@ -115,7 +115,7 @@ async def append(connection: Any, tenant: str, events: Sequence[AlertEvent]) -> 
         alerts[event.alert] = project(alerts.get(event.alert), event)
         result.append((replace(event, number=number), alerts[event.alert]))
     await connection.executemany(UPSERT_ALERT, [alert_row(tenant, alerts[id]) for id in ids])  # noqa: A001
-    await connection.execute("SELECT pg_notify($1, '')", EVENT_CHANNEL)
+    await connection.execute("SELECT pg_notify($1, $2)", EVENT_CHANNEL, tenant)
     return result
 
 

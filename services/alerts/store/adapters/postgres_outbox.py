@@ -10,7 +10,26 @@ from services.alerts.model import AlertState, EventKind
 from services.alerts.state import by_hand
 from services.alerts.store.adapters.postgres import Postgres
 from services.alerts.store.adapters.postgres_events import alert_from, append
+from services.alerts.store.adapters.postgres_turns import Turns, claim, tenants_of
 from services.alerts.store.port import IsSilenced, OutboxEntry
+
+_TAKE = claim(
+    "outbox",
+    "key",
+    "status = 'PENDING'",
+    "next_attempt_at",
+    further="NOT EXISTS (SELECT 1 FROM outbox AS earlier WHERE earlier.tenant = entry.tenant"
+    " AND earlier.alert_id = entry.alert_id AND earlier.channel_id = entry.channel_id"
+    " AND earlier.event_number < entry.event_number AND earlier.status = 'PENDING')",
+    lock="FOR UPDATE",
+    update="SET attempts = attempts + 1, next_attempt_at = $4",
+    returning="taken.*",
+)
+_HOLDING = (
+    "WITH RECURSIVE "  # noqa: S608
+    + tenants_of("outbox", "status = 'HELD'")
+    + " SELECT tenant FROM tenants WHERE tenant IS NOT NULL"
+)
 
 
 class PostgresOutbox:
@@ -18,27 +37,15 @@ class PostgresOutbox:
 
     def __init__(self, database: Postgres) -> None:
         self._database = database
-        self._tenant = database.tenant
+        self._turns = Turns()
 
     async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(
-                "WITH due AS ("
-                "  SELECT key FROM outbox AS entry WHERE tenant = $1 AND status = 'PENDING'"
-                "  AND next_attempt_at <= $2 AND NOT EXISTS ("
-                "    SELECT 1 FROM outbox AS earlier WHERE earlier.tenant = entry.tenant"
-                "    AND earlier.alert_id = entry.alert_id AND earlier.channel_id = entry.channel_id"
-                "    AND earlier.event_number < entry.event_number AND earlier.status = 'PENDING')"
-                "  ORDER BY next_attempt_at, event_number LIMIT $3 FOR UPDATE SKIP LOCKED"
-                ") UPDATE outbox SET attempts = attempts + 1, next_attempt_at = $4"
-                " FROM due WHERE outbox.tenant = $1 AND outbox.key = due.key RETURNING outbox.*",
-                self._tenant,
-                now,
-                limit,
-                now + lease,
-            )
+            rows = await connection.fetch(_TAKE, now, limit, self._turns.last, now + lease)
+        self._turns.taken(rows)
         return [
-            OutboxEntry(row["key"], row["alert_id"], row["channel_id"], row["payload"], row["attempts"]) for row in rows
+            OutboxEntry(row["tenant"], row["key"], row["alert_id"], row["channel_id"], row["payload"], row["attempts"])
+            for row in rows
         ]
 
     async def sent(self, entry: OutboxEntry, at: datetime) -> None:
@@ -49,7 +56,7 @@ class PostgresOutbox:
             await connection.execute(
                 "UPDATE outbox SET next_attempt_at = $3, last_error = $4 "
                 "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' AND attempts = $5",
-                self._tenant,
+                entry.tenant,
                 entry.key,
                 at,
                 error,
@@ -59,27 +66,31 @@ class PostgresOutbox:
     async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
         await self._finish(entry, "FAILED", EventKind.NOTIFICATION_FAILED, error, at)
 
-    async def release(self, is_silenced: IsSilenced, at: datetime) -> int:
+    async def holding(self) -> Sequence[str]:
+        async with self._database.transaction() as connection:
+            return [row["tenant"] for row in await connection.fetch(_HOLDING)]
+
+    async def release(self, tenant: str, is_silenced: IsSilenced, at: datetime) -> int:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 "SELECT alerts.*, outbox.key, outbox.kind FROM outbox JOIN alerts "
                 "ON alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
                 "WHERE outbox.tenant = $1 AND outbox.status = 'HELD' "
                 "ORDER BY outbox.event_number FOR UPDATE OF outbox SKIP LOCKED",
-                self._tenant,
+                tenant,
             )
             ready: list[str] = []
             for row in rows:
                 alert = alert_from(row)
                 over = row["kind"] == EventKind.FIRING and alert.state is not AlertState.FIRING
                 if over:
-                    await self._drop(connection, row["key"], at)
+                    await self._drop(connection, tenant, row["key"], at)
                 elif not is_silenced(alert):
                     ready.append(row["key"])
             await connection.execute(
                 "UPDATE outbox SET status = 'PENDING', next_attempt_at = $3 "
                 "WHERE tenant = $1 AND key = ANY($2::text[])",
-                self._tenant,
+                tenant,
                 ready,
                 at,
             )
@@ -88,38 +99,40 @@ class PostgresOutbox:
     async def prune(self, before: datetime) -> int:
         async with self._database.transaction() as connection:
             done = await connection.execute(
-                "DELETE FROM outbox USING alerts WHERE outbox.tenant = $1 AND outbox.finish_time < $2 "
+                "DELETE FROM outbox USING alerts WHERE outbox.finish_time < $1 "
                 "AND alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
                 "AND alerts.state NOT IN (2, 3)",
-                self._tenant,
                 before,
             )
         return int(done.rpartition(" ")[2])
 
-    async def _drop(self, connection: Any, key: str, at: datetime) -> None:
+    async def _drop(self, connection: Any, tenant: str, key: str, at: datetime) -> None:
         await connection.execute(
             "UPDATE outbox SET status = 'DROPPED', finish_time = $3 WHERE tenant = $1 AND key = $2",
-            self._tenant,
+            tenant,
             key,
             at,
         )
 
     async def _finish(self, entry: OutboxEntry, status: str, kind: EventKind, error: str, at: datetime) -> None:
         async with self._database.transaction() as connection:
-            # Only whoever holds the newest lease may finish it: the event is recorded once.
+            # The event is recorded once. What was sent is sent, whoever holds the lease by now; only the newest lease
+            # gives up, because another sender may be at it, and succeed.
             done = await connection.fetchval(
                 "UPDATE outbox SET status = $3, finish_time = $4, last_error = $5 "
-                "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' RETURNING key",
-                self._tenant,
+                "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' AND ($3 = 'SENT' OR attempts = $6) "
+                "RETURNING key",
+                entry.tenant,
                 entry.key,
                 status,
                 at,
                 error,
+                entry.attempts,
             )
             row = await connection.fetchrow(
-                "SELECT * FROM alerts WHERE tenant = $1 AND id = $2", self._tenant, entry.alert
+                "SELECT * FROM alerts WHERE tenant = $1 AND id = $2", entry.tenant, entry.alert
             )
             if done is None or row is None:
                 return
             event = by_hand(alert_from(row), kind, at, f"channels/{entry.channel}", error)
-            await append(connection, self._tenant, [event])
+            await append(connection, entry.tenant, [event])

@@ -39,13 +39,12 @@ class PostgresResourceStore(Generic[ResourceT]):
 
     def __init__(self, database: Postgres, new_etag: NewId) -> None:
         self._database = database
-        self._tenant = database.tenant
         self._new_etag = new_etag
         self._codec: TypeAdapter[ResourceT] = TypeAdapter(self.model)
 
-    async def create(self, resource: ResourceT, at: datetime) -> ResourceT:
+    async def create(self, tenant: str, resource: ResourceT, at: datetime) -> ResourceT:
         resource = replace(resource, etag=self._new_etag(), create_time=at, update_time=at)
-        columns = self._row(resource)
+        columns = self._row(tenant, resource)
         names = ", ".join(columns)
         places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
         async with self._database.transaction() as connection:
@@ -60,18 +59,18 @@ class PostgresResourceStore(Generic[ResourceT]):
                 raise AlreadyExistsError(
                     f"{name} exists already; choose another id, or update it.", resource=(self.kind, name)
                 ) from error
-            await self._after_change(connection, None, resource, at)
+            await self._after_change(connection, tenant, None, resource, at)
         return resource
 
-    async def get(self, resource_id: str) -> ResourceT:
+    async def get(self, tenant: str, resource_id: str) -> ResourceT:
         async with self._database.transaction() as connection:
-            return await self._read(connection, resource_id)
+            return await self._read(connection, tenant, resource_id)
 
-    async def list(self, after: str, limit: int) -> Sequence[ResourceT]:
+    async def list(self, tenant: str, after: str, limit: int) -> Sequence[ResourceT]:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 f"SELECT * FROM {self.table} WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3",  # noqa: S608
-                self._tenant,
+                tenant,
                 after,
                 limit,
             )
@@ -79,33 +78,34 @@ class PostgresResourceStore(Generic[ResourceT]):
 
     async def update(
         self,
+        tenant: str,
         resource_id: str,
         etag: str,
         change: Callable[[ResourceT], ResourceT],
         at: datetime,
     ) -> ResourceT:
         async with self._database.transaction() as connection:
-            old = await self._read(connection, resource_id, etag, lock=True)
+            old = await self._read(connection, tenant, resource_id, etag, lock=True)
             new = replace(
                 change(old), id=resource_id, etag=self._new_etag(), create_time=old.create_time, update_time=at
             )
-            columns = self._row(new)
+            columns = self._row(tenant, new)
             places = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, 1))
             await connection.execute(
                 f"UPDATE {self.table} SET {places} WHERE tenant = $1 AND id = $2",  # noqa: S608
                 *columns.values(),
             )
-            await self._after_change(connection, old, new, at)
+            await self._after_change(connection, tenant, old, new, at)
         return new
 
-    async def delete(self, resource_id: str, etag: str, at: datetime) -> None:
+    async def delete(self, tenant: str, resource_id: str, etag: str, at: datetime) -> None:
         async with self._database.transaction() as connection:
-            old = await self._read(connection, resource_id, etag, lock=True)
-            await self._before_delete(connection, old, at)
+            old = await self._read(connection, tenant, resource_id, etag, lock=True)
+            await self._before_delete(connection, tenant, old, at)
             try:
                 await connection.execute(
                     f"DELETE FROM {self.table} WHERE tenant = $1 AND id = $2",  # noqa: S608
-                    self._tenant,
+                    tenant,
                     resource_id,
                 )
             except asyncpg.ForeignKeyViolationError as error:
@@ -118,13 +118,14 @@ class PostgresResourceStore(Generic[ResourceT]):
     async def _read(
         self,
         connection: Any,
+        tenant: str,
         resource_id: str,
         etag: str = "",
         *,
         lock: bool = False,
     ) -> ResourceT:
         statement = f"SELECT * FROM {self.table} WHERE tenant = $1 AND id = $2"  # noqa: S608
-        row = await connection.fetchrow(statement + (" FOR UPDATE" if lock else ""), self._tenant, resource_id)
+        row = await connection.fetchrow(statement + (" FOR UPDATE" if lock else ""), tenant, resource_id)
         name = self._name(resource_id)
         if row is None:
             raise NotFoundError(f"There is no {name}.", resource=(self.kind, name))
@@ -138,10 +139,10 @@ class PostgresResourceStore(Generic[ResourceT]):
     def _name(self, resource_id: str) -> str:
         return f"{self.collection}/{resource_id}"
 
-    def _row(self, resource: ResourceT) -> dict[str, Any]:
+    def _row(self, tenant: str, resource: ResourceT) -> dict[str, Any]:
         """The columns of a resource; the tenant and the id come first."""
         return {
-            "tenant": self._tenant,
+            "tenant": tenant,
             "id": resource.id,
             "etag": resource.etag,
             "spec": self._codec.dump_python(resource, mode="json", exclude=set(_OWN_COLUMNS)),
@@ -159,10 +160,12 @@ class PostgresResourceStore(Generic[ResourceT]):
     def _other_columns(self, row: Any) -> dict[str, Any]:
         return {}
 
-    async def _after_change(self, connection: Any, old: ResourceT | None, new: ResourceT, at: datetime) -> None:
+    async def _after_change(
+        self, connection: Any, tenant: str, old: ResourceT | None, new: ResourceT, at: datetime
+    ) -> None:
         """What else a creation (`old` is None) or an update changes in its transaction."""
 
-    async def _before_delete(self, connection: Any, old: ResourceT, at: datetime) -> None:
+    async def _before_delete(self, connection: Any, tenant: str, old: ResourceT, at: datetime) -> None:
         """What else a deletion changes in its transaction."""
 
 
@@ -200,17 +203,17 @@ class PostgresSilenceStore(PostgresResourceStore[Silence]):
 
     table, kind, collection, model = "silences", "silence", "silences", Silence
 
-    async def active(self, now: datetime) -> Sequence[Silence]:
+    async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 "SELECT * FROM silences WHERE tenant = $1 AND start_time <= $2 AND end_time > $2 ORDER BY id",
-                self._tenant,
+                tenant,
                 now,
             )
         return [self._resource(row) for row in rows]
 
-    def _row(self, resource: Silence) -> dict[str, Any]:
-        return super()._row(resource) | {"start_time": resource.start_time, "end_time": resource.end_time}
+    def _row(self, tenant: str, resource: Silence) -> dict[str, Any]:
+        return super()._row(tenant, resource) | {"start_time": resource.start_time, "end_time": resource.end_time}
 
 
 class PostgresPolicyStore(PostgresResourceStore[EscalationPolicy]):
@@ -220,7 +223,7 @@ class PostgresPolicyStore(PostgresResourceStore[EscalationPolicy]):
     model = EscalationPolicy
 
     async def _after_change(
-        self, connection: Any, old: EscalationPolicy | None, new: EscalationPolicy, at: datetime
+        self, connection: Any, tenant: str, old: EscalationPolicy | None, new: EscalationPolicy, at: datetime
     ) -> None:
         channels = [channel for step in new.steps for channel in step.channels]
-        await write_references(connection, "escalation_policy_channels", self._tenant, new.id, channels)
+        await write_references(connection, "escalation_policy_channels", tenant, new.id, channels)

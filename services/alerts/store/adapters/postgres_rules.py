@@ -5,15 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from services.alerts.evaluate import GroupKey, group_key
-from services.alerts.model import AlertEvent, AlertRule
+from services.alerts.model import AlertEvent, AlertRule, NewId
 from services.alerts.state import Group, Phase, Step, end
+from services.alerts.store.adapters.postgres import Postgres
 from services.alerts.store.adapters.postgres_events import append, enqueue
 from services.alerts.store.adapters.postgres_resources import PostgresResourceStore, write_references
+from services.alerts.store.adapters.postgres_turns import Turns, claim
 from services.alerts.store.port import DueRule, IsSilenced
+
+# The newest moment that has come: a whole number of intervals after the one that was due.
+_MOMENT = (
+    "coalesce(evaluating_for, next_evaluation_at) + evaluation_interval * floor("
+    "extract(epoch FROM $1 - coalesce(evaluating_for, next_evaluation_at)) / extract(epoch FROM evaluation_interval))"
+)
+_TAKE_DUE = claim(
+    "alert_rules",
+    "id",
+    "enabled",
+    "next_evaluation_at",
+    lock="FOR NO KEY UPDATE",
+    # One whose taker died is evaluated for the same moment, unless the next one has come.
+    update=f"SET evaluating_for = {_MOMENT}, next_evaluation_at = least({_MOMENT} + evaluation_interval, $4)",
+    returning="taken.*",
+)
+# Whoever took a later moment since keeps it.
+_FINISH = (
+    "evaluated_at = $3, next_evaluation_at = CASE WHEN evaluating_for = $3 THEN $3 + evaluation_interval "
+    "ELSE next_evaluation_at END, evaluating_for = nullif(evaluating_for, $3)"
+)
+_IS_OPEN = "tenant = $1 AND id = $2 AND etag = $4 AND (evaluated_at IS NULL OR evaluated_at < $3)"
 
 
 class PostgresRuleStore(PostgresResourceStore[AlertRule]):
@@ -21,33 +45,25 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
 
     table, kind, collection, model = "alert_rules", "alertRule", "alertRules", AlertRule
 
-    async def take_due(self, now: datetime, limit: int) -> Sequence[DueRule]:
+    def __init__(self, database: Postgres, new_etag: NewId) -> None:
+        super().__init__(database, new_etag)
+        self._turns = Turns()
+
+    async def take_due(self, now: datetime, limit: int, lease: timedelta) -> Sequence[DueRule]:
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(
-                "WITH due AS ("
-                "  SELECT id FROM alert_rules WHERE tenant = $1 AND enabled AND next_evaluation_at <= $2"
-                "  ORDER BY next_evaluation_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED"
-                ") UPDATE alert_rules AS rule SET next_evaluation_at = next_evaluation_at"
-                "  + evaluation_interval * (1 + floor("
-                "    extract(epoch FROM $2 - next_evaluation_at) / extract(epoch FROM evaluation_interval)))"
-                " FROM due WHERE rule.tenant = $1 AND rule.id = due.id"
-                " RETURNING rule.*, rule.next_evaluation_at - rule.evaluation_interval AS evaluation_time",
-                self._tenant,
-                now,
-                limit,
-            )
-        return [DueRule(self._resource(row), row["evaluation_time"]) for row in rows]
+            rows = await connection.fetch(_TAKE_DUE, now, limit, self._turns.last, now + lease)
+        self._turns.taken(rows)
+        return [DueRule(row["tenant"], self._resource(row), row["evaluating_for"]) for row in rows]
 
     async def record_failure(self, due: DueRule, error: str) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(
-                "UPDATE alert_rules SET last_error = $4, evaluated_at = $3 WHERE tenant = $1 AND id = $2 "
-                "AND etag = $5 AND (evaluated_at IS NULL OR evaluated_at < $3)",
-                self._tenant,
+                f"UPDATE alert_rules SET last_error = $5, {_FINISH} WHERE {_IS_OPEN}",  # noqa: S608
+                due.tenant,
                 due.rule.id,
                 due.at,
-                error.replace("\0", ""),
                 due.rule.etag,
+                error.replace("\0", ""),
             )
 
     async def record_evaluation(
@@ -56,31 +72,28 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         advance: Callable[[Mapping[GroupKey, Group]], Sequence[Step]],
         is_silenced: IsSilenced,
     ) -> Sequence[AlertEvent]:
-        rule = due.rule
+        tenant, rule = due.tenant, due.rule
         async with self._database.transaction() as connection:
             # Locks the rule, and with it its groups.
             updated = await connection.execute(
-                "UPDATE alert_rules SET last_error = '', evaluated_at = $3 WHERE tenant = $1 AND id = $2 "
-                "AND etag = $4 AND (evaluated_at IS NULL OR evaluated_at < $3)",
-                self._tenant,
+                f"UPDATE alert_rules SET last_error = '', {_FINISH} WHERE {_IS_OPEN}",  # noqa: S608
+                tenant,
                 rule.id,
                 due.at,
                 rule.etag,
             )
             if updated == "UPDATE 0":
                 return ()
-            before = await self._groups(connection, rule.id)
+            before = await self._groups(connection, tenant, rule.id)
             steps = advance(before)
-            await self._write_groups(connection, rule.id, before, steps)
+            await self._write_groups(connection, tenant, rule.id, before, steps)
             events = [event for step in steps for event in step.events]
-            happened = await append(connection, self._tenant, events)
-            await enqueue(connection, self._tenant, happened, rule.channels, rule.description, is_silenced)
+            happened = await append(connection, tenant, events)
+            await enqueue(connection, tenant, happened, rule.channels, rule.description, is_silenced)
         return [event for event, _ in happened]
 
-    async def _groups(self, connection: Any, rule: str) -> dict[GroupKey, Group]:
-        rows = await connection.fetch(
-            "SELECT * FROM alert_groups WHERE tenant = $1 AND rule_id = $2", self._tenant, rule
-        )
+    async def _groups(self, connection: Any, tenant: str, rule: str) -> dict[GroupKey, Group]:
+        rows = await connection.fetch("SELECT * FROM alert_groups WHERE tenant = $1 AND rule_id = $2", tenant, rule)
         groups = [
             Group(
                 key=group_key(row["labels"]),
@@ -94,13 +107,13 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         return {group.key: group for group in groups}
 
     async def _write_groups(
-        self, connection: Any, rule: str, before: Mapping[GroupKey, Group], steps: Sequence[Step]
+        self, connection: Any, tenant: str, rule: str, before: Mapping[GroupKey, Group], steps: Sequence[Step]
     ) -> None:
         gone = [fingerprint(step.group.key) for step in steps if not step.keep and step.group.key in before]
         if gone:
             await connection.execute(
                 "DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2 AND fingerprint = ANY($3::text[])",
-                self._tenant,
+                tenant,
                 rule,
                 gone,
             )
@@ -111,7 +124,7 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
             "held_since = excluded.held_since, alert_id = excluded.alert_id, value = excluded.value",
             [
                 (
-                    self._tenant,
+                    tenant,
                     rule,
                     fingerprint(group.key),
                     dict(group.key),
@@ -125,8 +138,8 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
             ],
         )
 
-    def _row(self, resource: AlertRule) -> dict[str, Any]:
-        return super()._row(resource) | {
+    def _row(self, tenant: str, resource: AlertRule) -> dict[str, Any]:
+        return super()._row(tenant, resource) | {
             "enabled": resource.enabled,
             "evaluation_interval": resource.evaluation_interval,
         }
@@ -134,37 +147,39 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
     def _other_columns(self, row: Any) -> dict[str, Any]:
         return {"last_error": row["last_error"]}
 
-    async def _after_change(self, connection: Any, old: AlertRule | None, new: AlertRule, at: datetime) -> None:
-        await write_references(connection, "alert_rule_channels", self._tenant, new.id, new.channels)
+    async def _after_change(
+        self, connection: Any, tenant: str, old: AlertRule | None, new: AlertRule, at: datetime
+    ) -> None:
+        await write_references(connection, "alert_rule_channels", tenant, new.id, new.channels)
         if old is not None and old.asks_the_same_as(new):
             if old.evaluation_interval != new.evaluation_interval:
-                await self._schedule(connection, new.id, at)
+                await self._schedule(connection, tenant, new.id, at)
             return
-        await self._schedule(connection, new.id, at)
+        await self._schedule(connection, tenant, new.id, at)
         if old is not None:
             await connection.execute(
-                "UPDATE alert_rules SET last_error = '' WHERE tenant = $1 AND id = $2", self._tenant, new.id
+                "UPDATE alert_rules SET last_error = '' WHERE tenant = $1 AND id = $2", tenant, new.id
             )
-            await self._end_groups(connection, old, at, "the rule was changed")
+            await self._end_groups(connection, tenant, old, at, "the rule was changed")
 
-    async def _before_delete(self, connection: Any, old: AlertRule, at: datetime) -> None:
-        await self._end_groups(connection, old, at, "the rule was deleted")
+    async def _before_delete(self, connection: Any, tenant: str, old: AlertRule, at: datetime) -> None:
+        await self._end_groups(connection, tenant, old, at, "the rule was deleted")
 
-    async def _schedule(self, connection: Any, rule: str, at: datetime) -> None:
+    async def _schedule(self, connection: Any, tenant: str, rule: str, at: datetime) -> None:
         await connection.execute(
-            "UPDATE alert_rules SET next_evaluation_at = $3 WHERE tenant = $1 AND id = $2",
-            self._tenant,
+            "UPDATE alert_rules SET next_evaluation_at = $3, evaluating_for = NULL WHERE tenant = $1 AND id = $2",
+            tenant,
             rule,
             at,
         )
 
-    async def _end_groups(self, connection: Any, rule: AlertRule, at: datetime, comment: str) -> None:
-        groups = await self._groups(connection, rule.id)
-        await connection.execute("DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2", self._tenant, rule.id)
+    async def _end_groups(self, connection: Any, tenant: str, rule: AlertRule, at: datetime, comment: str) -> None:
+        groups = await self._groups(connection, tenant, rule.id)
+        await connection.execute("DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2", tenant, rule.id)
         events = [event for group in groups.values() for event in end(rule, group, at, comment)]
-        happened = await append(connection, self._tenant, events)
+        happened = await append(connection, tenant, events)
         # Who changes a rule knows of it: this is told even under a silence.
-        await enqueue(connection, self._tenant, happened, rule.channels, rule.description, lambda alert: False)
+        await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False)
 
 
 def fingerprint(key: GroupKey) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import asyncpg
@@ -13,6 +13,8 @@ import structlog
 from services.alerts.store.adapters.postgres_events import EVENT_CHANNEL
 
 logger = structlog.get_logger(__name__)
+
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class PostgresEventSignal:
@@ -26,7 +28,7 @@ class PostgresEventSignal:
     def __init__(self, dsn: str, retry_delay: float = 1.0) -> None:
         self._dsn = dsn
         self._retry_delay = retry_delay
-        self._subscribers: set[asyncio.Event] = set()
+        self._subscribers: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -38,27 +40,34 @@ class PostgresEventSignal:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._wake()
+        self._wake(self._subscribers)
 
     @contextmanager
-    def subscribe(self) -> Iterator[asyncio.Event]:
+    def subscribe(self, tenant: str) -> Iterator[asyncio.Event]:
         """See `EventSignal`."""
         news = asyncio.Event()
-        self._subscribers.add(news)
+        self._subscribers.setdefault(tenant, set()).add(news)
         try:
             yield news
         finally:
-            self._subscribers.discard(news)
+            self._subscribers[tenant].discard(news)
+            if not self._subscribers[tenant]:
+                del self._subscribers[tenant]
 
-    def _wake(self, *_: object) -> None:
-        for news in self._subscribers:
-            news.set()
+    def _wake(self, tenants: Iterable[str]) -> None:
+        for tenant in tenants:
+            for news in self._subscribers.get(tenant, ()):
+                news.set()
+
+    def _notified(self, connection: object, process: int, channel: str, tenant: str) -> None:
+        # A replica of an earlier version does not say whose events it added.
+        self._wake([tenant] if tenant else self._subscribers)
 
     async def _listen(self) -> None:
         for attempt in itertools.count():
             try:
                 await self._listen_once()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _LOST as error:
                 logger.warning("alerts.listen_failed", attempt=attempt, error=str(error))
             await asyncio.sleep(self._retry_delay)
 
@@ -67,8 +76,8 @@ class PostgresEventSignal:
         try:
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(EVENT_CHANNEL, self._wake)
-            self._wake()
+            await connection.add_listener(EVENT_CHANNEL, self._notified)
+            self._wake(self._subscribers)
             await ended.wait()
         finally:
             await connection.close(timeout=1.0)
