@@ -1,19 +1,24 @@
-"""The whole configuration: defaults < YAML profile < environment; checked once, at start.
+"""The whole configuration: defaults < YAML profile < secret files < environment; checked once, at start.
 
 Environment variables are `AIRIS_` and the path in capitals, with `__` between its parts:
-`AIRIS_METRICS__RAW_RETENTION_DAYS=30`.
+`AIRIS_METRICS__RAW_RETENTION_DAYS=30`. Files of these names in the folder `AIRIS_SECRETS_DIR` are settings too, so that
+a DSN with a password need not be in the environment.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -22,12 +27,23 @@ from pydantic_settings import (
 
 from services.alerts.config import AlertsConfig
 from services.logs.config import LogsConfig
+from services.mesh.config import MeshConfig
 from services.metrics.config import MetricsConfig
+from services.shared.auth.config import AuthConfig
+from services.shared.auth.permissions import contract_permissions
+from services.shared.auth.roles import Roles
+from services.shared.bus.config import BusConfig
+from services.shared.clickhouse.config import ClickHouseConfig
+from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import InvalidArgumentError
 from services.shared.telemetry.config import TelemetryConfig
 from services.traces.config import TracesConfig
 
-PROFILES = ("embedded",)
+PROFILES = ("embedded", "distributed")
+
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
+)
 
 
 class PostgresConfig(BaseModel):
@@ -48,25 +64,36 @@ class Configuration(BaseSettings):
     """Every setting of AIRIS.
 
     Attributes:
-        profile: "embedded", or the path of a YAML file.
+        profile: "embedded", "distributed", or the path of a YAML file.
+        embedded: Whether all of AIRIS runs on this machine, as `airis up` starts it. Nobody else may do without
+            authentication.
         data_dir: Where engines and journals keep their files.
-        host: The address that services listen on.
+        role: What a process of metrics, logs or traces does: "serve" takes and answers calls, "work" stores what was
+            taken, "all" does both. Only with Kafka may it be one of the two.
+        host: The address that services listen on: of IPv4 or IPv6, or a name.
         port_offset: Added to every port.
     """
 
     model_config = SettingsConfigDict(env_prefix="AIRIS_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     profile: str = "embedded"
+    embedded: bool = False
+    role: Literal["all", "serve", "work"] = "all"
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port_offset: int = Field(0, ge=0, le=50000)
+    bus: BusConfig = BusConfig()
+    clickhouse: ClickHouseConfig = ClickHouseConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
     postgres: PostgresConfig = PostgresConfig()
     redis: RedisConfig = RedisConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    auth: AuthConfig = AuthConfig()
     metrics: MetricsConfig = MetricsConfig()
     logs: LogsConfig = LogsConfig()
     traces: TracesConfig = TracesConfig()
     alerts: AlertsConfig = AlertsConfig()
+    mesh: MeshConfig = MeshConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -77,13 +104,30 @@ class Configuration(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over YAML over defaults."""
+        """Environment over secret files over YAML over defaults."""
         yaml_file = profile_path(os.environ.get("AIRIS_PROFILE", "embedded"))
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file)
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=os.environ.get("AIRIS_SECRETS_DIR"), secrets_dir_missing="error"
+        )
+        return init_settings, env_settings, secrets, YamlConfigSettingsSource(settings_cls, yaml_file)
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        if _address_of(host) is None and not (_HOST_NAME.fullmatch(host) and re.search("[a-z]", host, re.I)):
+            raise ValueError(f"{host!r} is no IP address and no host name; give for example 127.0.0.1")
+        return host
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the services."""
+        address = _address_of(self.host)
+        return self.host.lower() == "localhost" if address is None else address.is_loopback
 
     def address(self, port: int) -> str:
         """`host:port` with the offset."""
-        return f"{self.host}:{port + self.port_offset}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{port + self.port_offset}"
 
 
 def profile_path(profile: str) -> Path:
@@ -99,7 +143,23 @@ def profile_path(profile: str) -> Path:
 
 
 def load() -> Configuration:
-    """Reads the configuration.
+    """Reads the configuration of a service, and checks that it does not let everybody in.
+
+    Raises:
+        InvalidArgumentError: A setting is wrong; names it.
+    """
+    configuration = read()
+    check_access(configuration)
+    if configuration.role != "all" and configuration.bus.kind == "journal":
+        raise InvalidArgumentError(
+            f"role is {configuration.role}, and the journal is for one process that does all: set bus.kind to kafka, "
+            "or role to all."
+        )
+    return configuration
+
+
+def read() -> Configuration:
+    """Reads the configuration as it is.
 
     Raises:
         InvalidArgumentError: A setting is wrong; names it.
@@ -116,3 +176,38 @@ def load() -> Configuration:
         fault = " ".join(str(error).split())[:300].rstrip(".")
         profile = os.environ.get("AIRIS_PROFILE", "embedded")
         raise InvalidArgumentError(f"The configuration cannot be read (profile {profile}): {fault}.") from error
+
+
+def check_access(configuration: Configuration) -> None:
+    """Refuses settings that would let everybody in, and roles that mean nothing.
+
+    Raises:
+        InvalidArgumentError: Says what to do.
+    """
+    auth = configuration.auth
+    Roles(contract_permissions(), auth.roles)
+    if auth.enabled:
+        # Named before anything starts.
+        _ = auth.jwks_path
+        return
+    remedy = (
+        "turn authentication on: make keys with `airis auth init`, and set auth.enabled to true and auth.jwks_file to "
+        "the path of jwks.json"
+    )
+    if not configuration.is_loopback:
+        raise InvalidArgumentError(
+            f"Without authentication AIRIS listens on a loopback address only, and host is {configuration.host}: set "
+            f"host to 127.0.0.1, or {remedy}."
+        )
+    if not configuration.embedded:
+        raise InvalidArgumentError(
+            f"Without authentication AIRIS runs in the embedded profile only, and this is {configuration.profile}: "
+            f"start it with `airis up`, or {remedy}."
+        )
+
+
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opentelemetry._logs import Logger, SeverityNumber
@@ -24,7 +25,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Tracer
 
+from services.shared.telemetry.token_headers import TokenHeaders
+
 ENDPOINT_VARIABLE = "AIRIS_OTLP_ENDPOINT"
+TOKEN_FILE_VARIABLE = "AIRIS_TELEMETRY__TOKEN_FILE"  # noqa: S105 (a name)
 
 _SCOPE = "airis.demo"
 _EXPORT_TIMEOUT = 5.0
@@ -90,15 +94,19 @@ class Exports:
     A receiver that is away costs what its queues cannot hold, and one line on stderr a minute.
     """
 
-    def __init__(self, endpoint: str, metric_interval: float) -> None:
+    def __init__(self, endpoint: str, metric_interval: float, token_file: Path | None = None) -> None:
         """Starts to send.
 
         Args:
             endpoint: `http://host:port` of an OTLP/gRPC receiver.
             metric_interval: Seconds between exports of metrics.
+            token_file: A file with the token to send along; None: what the environment says, if anything.
         """
         quiet_logging()
         self._options: dict[str, Any] = {"endpoint": endpoint, "insecure": True, "timeout": _EXPORT_TIMEOUT}
+        named = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
+        if named:
+            self._options["headers"] = TokenHeaders(Path(named))
         self._metric_interval = metric_interval
         self._spans = BatchSpanProcessor(
             OTLPSpanExporter(**self._options), max_queue_size=_QUEUE, schedule_delay_millis=1000

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,22 +16,37 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from services.shared.auth.key_folder import KeyFolder
+from services.shared.errors import AirisError
 from services.supervisor import ports
+from services.supervisor.authentication import PlatformTokens
 from services.supervisor.data_folder import DataFolder, explain, is_running
 from services.supervisor.engines.envoy import EnvoyEngine
 from services.supervisor.engines.postgres import PostgresEngine
 from services.supervisor.engines.redis import RedisEngine
 from services.supervisor.http import answers_ok
 from services.supervisor.logs import ConsoleLog
-from services.supervisor.program import StartError
+from services.supervisor.program import Program, StartError
 from services.supervisor.services import demo_programs, readiness, service_environment, service_program
 from services.supervisor.state import PlatformState, ProcessState, read_state, write_state
-from services.supervisor.supervisor import Supervisor
+from services.supervisor.supervisor import Supervisor, together
 
 READY = "AIRIS is ready"
+_OPEN_WARNING = (
+    "[bold yellow]Warning:[/] authentication is off: every program on this machine can read and change everything. "
+    "`airis up --auth` turns it on."
+)
 
 
-def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> int:
+@dataclass(frozen=True)
+class _Launch:
+    port_offset: int
+    demo: bool
+    profile: Path | None
+    authentication: bool
+
+
+def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authentication: bool = False) -> int:
     """Runs the platform in the foreground until SIGINT or SIGTERM; a second one ends it at once.
 
     Call from the main thread.
@@ -40,6 +56,8 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> in
         port_offset: Added to every port of the platform.
         demo: Whether to send live input: the shop, and this machine's metrics.
         profile: A configuration file for the services; None: their defaults.
+        authentication: Whether every call needs a token. Keys are made when there are none; when there are some,
+            it is on in any case.
 
     Returns:
         The exit code: 0 after a stop that was asked for, 1 when it could not start.
@@ -52,8 +70,18 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None) -> in
     try:
         folder.open()
         _check_ports(port_offset)
-        return asyncio.run(_run(folder, port_offset, demo, profile, log))
-    except StartError as error:
+        keys = KeyFolder(folder.path)
+        if authentication:
+            keys.init()
+        if keys.is_incomplete:
+            # Somebody has wanted authentication: a lost file must not let everybody in.
+            raise StartError(
+                f"there are keys in {keys.path}, and no {keys.jwks_file.name}: restore it, or make new keys with "
+                "`airis auth init`; tokens made before are invalid then."
+            )
+        launch = _Launch(port_offset, demo, profile, keys.exists)
+        return asyncio.run(_run(folder, launch, log))
+    except (StartError, AirisError) as error:
         problem = str(error)
     except OSError as error:
         problem = explain(error, folder.path)
@@ -79,13 +107,13 @@ def _check_ports(port_offset: int) -> None:
         )
 
 
-async def _run(folder: DataFolder, port_offset: int, demo: bool, profile: Path | None, log: ConsoleLog) -> int:
+async def _run(folder: DataFolder, launch: _Launch, log: ConsoleLog) -> int:
     supervisor: Supervisor
 
     def changed() -> None:
         # A full disk must not end the platform for the sake of `airis status`.
         with contextlib.suppress(OSError):
-            write_state(folder.state_file, folder.runtime, port_offset, supervisor.keepers)
+            write_state(folder.state_file, folder.runtime, launch.port_offset, supervisor.keepers)
 
     supervisor = Supervisor(log.line, folder.inherited, on_change=changed)
     asked_to_stop = asyncio.Event()
@@ -99,7 +127,11 @@ async def _run(folder: DataFolder, port_offset: int, demo: bool, profile: Path |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
-    starting = asyncio.create_task(_start(supervisor, folder, port_offset, demo, profile, log))
+    tokens = PlatformTokens(KeyFolder(folder.path), folder.runtime) if launch.authentication else None
+    if tokens is not None:
+        await asyncio.to_thread(tokens.mint)
+    renewing = asyncio.create_task(tokens.keep(log.line)) if tokens is not None else None
+    starting = asyncio.create_task(_start(supervisor, folder, launch, tokens, log))
     stopping = asyncio.create_task(asked_to_stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,30 +145,44 @@ async def _run(folder: DataFolder, port_offset: int, demo: bool, profile: Path |
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
         await supervisor.stop()
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
         log.line("airis", "stopped")
 
 
 async def _start(
-    supervisor: Supervisor, folder: DataFolder, port_offset: int, demo: bool, profile: Path | None, log: ConsoleLog
+    supervisor: Supervisor, folder: DataFolder, launch: _Launch, tokens: PlatformTokens | None, log: ConsoleLog
 ) -> None:
+    port_offset = launch.port_offset
     postgres = PostgresEngine(folder.path / "postgres", folder.runtime)
     redis = RedisEngine(folder.path / "redis", folder.runtime)
-    environment = service_environment(folder.path, port_offset, postgres.dsn, redis.url, profile)
-    stages = [
-        [await asyncio.to_thread(postgres.program), redis.program()],
-        [service_program(name, port_offset, environment) for name in ports.GRPC],
-        [EnvoyEngine(folder.runtime, port_offset).program()],
-    ]
+    environment = service_environment(folder.path, port_offset, postgres.dsn, redis.url, launch.profile)
+    if tokens is not None:
+        environment |= tokens.environment()
     console = Console(file=sys.stdout, highlight=False)
-    for stage in stages:
-        _show(log, console, f"Starting {', '.join(program.name for program in stage)} …")
-        await supervisor.start(stage)
-        for keeper in supervisor.keepers[-len(stage) :]:
+
+    async def start(*programs: Program) -> None:
+        _show(log, console, f"Starting {', '.join(program.name for program in programs)} …")
+        for keeper in await supervisor.start(programs):
             program = keeper.program
             _show(log, console, f"[green]✓[/] {program.name:<10} {program.engine:<20} {keeper.start_took:.1f} s")
-    if demo:
+
+    async def start_alerts() -> None:
+        await start(*databases)
+        await start(alerts)
+
+    databases = [await asyncio.to_thread(postgres.program), redis.program()]
+    services = {name: service_program(name, port_offset, environment) for name in ports.GRPC}
+    alerts = services.pop("alerts")
+    # The others have their stores in themselves.
+    await together(start_alerts(), start(*services.values()))
+    await start(EnvoyEngine(folder.runtime, port_offset, launch.authentication).program())
+    if launch.demo:
         await supervisor.start(demo_programs(port_offset, environment))
     _show(log, console, _addresses(port_offset, folder.path))
+    if tokens is None:
+        _show(log, console, _OPEN_WARNING)
     log.text(f"{READY}\n")
 
 

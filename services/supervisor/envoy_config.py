@@ -9,25 +9,35 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "envoy" / "envoy.yaml"
+DISTRIBUTED = ROOT / "envoy" / "distributed.yaml"
 DESCRIPTORS = ROOT / "gen" / "airis.binpb"
+AUTHENTICATION_FILTERS = ("envoy.filters.http.jwt_authn", "airis.permission")
+KEYS_CLUSTER = "jwks"
 
 
-def runtime_config(port_offset: int, generated: Path = GENERATED, descriptors: Path = DESCRIPTORS) -> dict[str, Any]:
+def runtime_config(
+    port_offset: int, authentication: bool = False, generated: Path = GENERATED, descriptors: Path = DESCRIPTORS
+) -> dict[str, Any]:
     """The generated configuration with every port shifted and the descriptor set found.
 
     Args:
         port_offset: Added to each port, listeners and upstreams alike.
-        generated: `envoy/envoy.yaml`.
+        authentication: Whether tokens are checked; if not, the filters that do so are left out.
+        generated: `envoy/envoy.yaml`, or `envoy/distributed.yaml`.
         descriptors: The descriptor set that the transcoder reads.
     """
     configuration: dict[str, Any] = yaml.load(generated.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     _adapt(configuration, port_offset, str(descriptors))
+    if not authentication:
+        _open(configuration)
     return configuration
 
 
-def write_runtime_config(target: Path, port_offset: int) -> None:
+def write_runtime_config(target: Path, port_offset: int, authentication: bool = False) -> None:
     """Writes the configuration of this run to a file."""
-    target.write_text(yaml.safe_dump(runtime_config(port_offset), sort_keys=False), encoding="utf-8")
+    configuration = runtime_config(port_offset, authentication)
+    text = yaml.dump(configuration, Dumper=yaml.CSafeDumper, sort_keys=False)
+    target.write_text(text, encoding="utf-8")
 
 
 def listener_ports(configuration: dict[str, Any]) -> dict[str, int]:
@@ -51,3 +61,18 @@ def _adapt(node: Any, port_offset: int, descriptors: str) -> None:
             node["proto_descriptor"] = descriptors
         for item in node.values():
             _adapt(item, port_offset, descriptors)
+
+
+def _open(node: Any) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _open(item)
+    elif isinstance(node, dict):
+        if "http_filters" in node:
+            node["http_filters"] = [each for each in node["http_filters"] if each["name"] not in AUTHENTICATION_FILTERS]
+        if "clusters" in node:
+            node["clusters"] = [each for each in node["clusters"] if each["name"] != KEYS_CLUSTER]
+        for name in AUTHENTICATION_FILTERS:
+            node.get("typed_per_filter_config", {}).pop(name, None)
+        for item in node.values():
+            _open(item)

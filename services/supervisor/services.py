@@ -28,6 +28,7 @@ def service_environment(
 ) -> dict[str, str]:
     """What a service is told in its environment; the rest is its configuration's defaults."""
     environment = {
+        "AIRIS_EMBEDDED": "true",
         "AIRIS_DATA_DIR": str(data_dir),
         "AIRIS_PORT_OFFSET": str(port_offset),
         "AIRIS_POSTGRES__DSN": postgres_dsn,

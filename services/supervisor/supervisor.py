@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.supervisor.process import ChildProcess
 from services.supervisor.program import Program, StartError
@@ -22,7 +23,8 @@ ATTEMPTS_TO_START = 3
 class Backoff:
     """How long to wait before a restart: doubled with each death, forgotten after a stable time. Seconds."""
 
-    initial: float = 0.5
+    # Short, as callers wait meanwhile; what dies again and again soon waits long.
+    initial: float = 0.05
     longest: float = 30.0
     stable: float = 60.0
 
@@ -208,7 +210,7 @@ class Supervisor:
         """All programs in the order of their stages."""
         return [keeper for stage in self._stages for keeper in stage]
 
-    async def start(self, programs: Sequence[Program]) -> None:
+    async def start(self, programs: Sequence[Program]) -> list[Keeper]:
         """Starts a further stage, all programs at once; returns when all are healthy.
 
         Raises:
@@ -216,13 +218,8 @@ class Supervisor:
         """
         stage = [Keeper(program, self._log, self._inherit, self._backoff, self._on_change) for program in programs]
         self._stages.append(stage)
-        tasks = [asyncio.create_task(keeper.start()) for keeper in stage]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(*(keeper.start() for keeper in stage))
+        return stage
 
     async def stop(self) -> None:
         """Stops the stages in reverse order, each as a whole."""
@@ -233,6 +230,17 @@ class Supervisor:
         """Ends everything at once."""
         for keeper in self.keepers:
             keeper.kill()
+
+
+async def together(*work: Coroutine[Any, Any, object]) -> None:
+    """Does all of it at once. When one of it fails, the rest is cancelled, and ends before this raises what it was."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ending(code: int) -> str:

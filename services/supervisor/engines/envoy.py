@@ -25,11 +25,14 @@ class EnvoyEngine:
     Args:
         runtime: The short runtime folder of this run, for the configuration.
         port_offset: Added to every port.
+        authentication: Whether it checks tokens.
     """
 
-    def __init__(self, runtime: Path, port_offset: int) -> None:
+    def __init__(self, runtime: Path, port_offset: int, authentication: bool = False) -> None:
         self._config = runtime / "envoy.yaml"
         self._offset = port_offset
+        self._authentication = authentication
+        self._is_written = False
         self._admin = f"http://{ports.LOOPBACK}:{ports.ENVOY['Envoy admin'] + port_offset}"
 
     def program(self) -> Program:
@@ -54,8 +57,7 @@ class EnvoyEngine:
         return await answers_ok(f"{self._admin}/ready")
 
     async def _drain(self) -> None:
-        """Takes no more connections and lets the requests under way end; streams are cut after a while."""
-        await fetch("POST", f"{self._admin}/drain_listeners")
+        """Lets the requests under way end; streams are cut after a while."""
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             counts = await fetch("GET", f"{self._admin}/stats?filter={ACTIVE_REQUESTS}")
@@ -64,4 +66,7 @@ class EnvoyEngine:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def _prepare(self) -> None:
-        await asyncio.to_thread(write_runtime_config, self._config, self._offset)
+        # Once: it takes longer than Envoy needs to start, and while Envoy is away nothing answers.
+        if not self._is_written or not self._config.exists():
+            await asyncio.to_thread(write_runtime_config, self._config, self._offset, self._authentication)
+            self._is_written = True
