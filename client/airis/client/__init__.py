@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airis.client.batching import Batcher
     from airis.client.client import AirisClient
     from airis.client.dialect import BatchRejection, ItemRejection
+    from airis.client.discovery import Discovery
     from airis.client.errors import (
         AbortedError,
         AirisError,
@@ -44,6 +45,7 @@ _HOMES = {
     "BatchRejection": "dialect",
     "Batcher": "batching",
     "DeadlineExceededError": "errors",
+    "Discovery": "discovery",
     "FailedPreconditionError": "errors",
     "FieldViolation": "errors",
     "IngestSession": "session",
@@ -66,6 +68,7 @@ __all__ = [
     "BatchRejection",
     "Batcher",
     "DeadlineExceededError",
+    "Discovery",
     "FailedPreconditionError",
     "FieldViolation",
     "IngestSession",

@@ -29,7 +29,8 @@ _TRANSIENT = frozenset(
 
 def is_transient(error: AirisError) -> bool:
     """Whether a new stream may do better."""
-    return error.code in _TRANSIENT or error.retry_delay is not None
+    # A stream ends with its token; the next one shows the token of then.
+    return error.code in _TRANSIENT or error.retry_delay is not None or error.reason == "TOKEN_EXPIRED"
 
 
 class Connection:
@@ -68,8 +69,12 @@ class Connection:
                 # The writer ends when it is told to or because the stream did; the reader hears which.
                 await asyncio.wait({reader}, timeout=_GOODBYE_SECONDS)
             if not reader.done():
-                writer.result()
+                if not writer.cancelled():
+                    writer.result()
                 raise UnavailableError("The server did not end the stream.", code=grpc.StatusCode.UNAVAILABLE)
+            if reader.cancelled():
+                # gRPC cancels the calls of a channel that is closed, as that to an instance that has left is.
+                raise UnavailableError("The channel was closed.", code=grpc.StatusCode.UNAVAILABLE)
             reader.result()
         except grpc.RpcError as error:
             raise from_call(error) from error

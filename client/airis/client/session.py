@@ -67,6 +67,8 @@ class IngestSession(Generic[ItemT]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.producer_id = producer_id or uuid.uuid4().hex
+        # Under an id of our own nothing can have been sent before.
+        self._is_new = producer_id is None
         self._calls = calls
         self._dialect = dialect
         self._clock = clock
@@ -212,7 +214,11 @@ class IngestSession(Generic[ItemT]):
             self._calls.path(self._dialect.stream_method),
             response_deserializer=self._dialect.stream_response.FromString,
         )
-        first = self._dialect.stream_request(open=ingest_pb2.StreamOpen(producer_id=self.producer_id))
+        knows = self._is_new or self._delivery.has_opened
+        settled = self._outbox.settled_through if knows else None
+        first = self._dialect.stream_request(
+            open=ingest_pb2.StreamOpen(producer_id=self.producer_id, settled_through=settled)
+        )
         try:
             await Connection(method(), first.SerializeToString(), self._delivery, _SILENCE_SECONDS, self._clock).run()
         except AirisError as error:

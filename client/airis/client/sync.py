@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -13,8 +14,9 @@ import grpc
 from airis.alerts.v1 import alerts_pb2
 from airis.client.batching import Batcher
 from airis.client.blocking import Blocking, LoopThread, SyncPaged, blocking, iterating, paging
-from airis.client.client import DEFAULT_TARGET, AirisClient
+from airis.client.client import AirisClient
 from airis.client.dialect import BatchRejection
+from airis.client.discovery import Discovery
 from airis.client.session import IngestSession
 from airis.client.signals.alerts import Alerts
 from airis.client.signals.ingest import Ingesting
@@ -206,13 +208,24 @@ class SyncAirisClient:
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         targets: Mapping[str, str] | None = None,
+        discovery: str | Discovery | None = None,
+        token: str | None = None,
+        token_file: Path | str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
-        self._client = AirisClient(target, targets=targets, credentials=credentials, options=options)
+        self._client = AirisClient(
+            target,
+            targets=targets,
+            discovery=discovery,
+            token=token,
+            token_file=token_file,
+            credentials=credentials,
+            options=options,
+        )
         self._loop = LoopThread()
 
     @cached_property

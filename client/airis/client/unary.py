@@ -14,19 +14,25 @@ from airis.client.backoff import Backoff
 from airis.client.calls import Calls
 from airis.client.dialect import BatchRejection, IngestDialect, batch_rejection, check_batch
 from airis.client.errors import AirisError, FailedPreconditionError
+from airis.client.waiting import Patience
 
 ItemT = TypeVar("ItemT")
 
 _KEPT_REJECTIONS = 1000
 # A request id, with its tag and length.
 _REQUEST_ID_BYTES = 40
+# What the client's own circuit breaker refused was never sent.
+_HELD_BACK = "CIRCUIT_OPEN"
 
 
 def is_worth_repeating(error: AirisError) -> bool:
-    """Whether the same request may be taken later: as AIP-194, and where the service says when."""
+    """Whether the same request may be taken later: as AIP-194, and where the service says when.
+
+    What was not answered in time may have been stored; its `request_id` sees to it that it is stored once.
+    """
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_delay is not None
-    return error.code is grpc.StatusCode.UNAVAILABLE
+    return error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class UnarySender(Generic[ItemT]):
@@ -36,7 +42,8 @@ class UnarySender(Generic[ItemT]):
         calls: The service's calls.
         dialect: The signal.
         max_in_flight: Calls at once.
-        max_attempts: How often a batch is sent, at most.
+        max_attempts: How often a batch is sent, at most. What the circuit breaker holds back is not sent.
+        give_up_after: Seconds after which a batch that the circuit breaker holds back fails.
         timeout: Seconds for a call; None: the contract's.
         on_rejection: Is told what was refused; it must not block.
         backoff: Makes the delays of one batch.
@@ -54,6 +61,7 @@ class UnarySender(Generic[ItemT]):
         *,
         max_in_flight: int = 4,
         max_attempts: int = 6,
+        give_up_after: float = 60.0,
         timeout: float | None = None,
         on_rejection: Callable[[BatchRejection], None] | None = None,
         backoff: Callable[[], Backoff] = Backoff,
@@ -62,6 +70,7 @@ class UnarySender(Generic[ItemT]):
         self._dialect = dialect
         self._slots = asyncio.Semaphore(max_in_flight)
         self._max_attempts = max_attempts
+        self._give_up_after = give_up_after
         self._timeout = timeout
         self._on_rejection = on_rejection
         self._backoff = backoff
@@ -130,14 +139,18 @@ class UnarySender(Generic[ItemT]):
             await self.abort()
 
     async def _deliver(self, sequence: int, first_item: int, request: Any) -> None:
-        backoff = self._backoff()
-        for attempt in range(1, self._max_attempts + 1):
+        backoff, patience = self._backoff(), Patience(self._give_up_after)
+        attempts = 0
+        while True:
             try:
                 response = await self._calls.unary(
-                    self._dialect.unary_method, request, self._dialect.unary_response, self._timeout
+                    self._dialect.unary_method, request, self._dialect.unary_response, self._timeout, repeat=False
                 )
             except AirisError as error:
-                if attempt == self._max_attempts or not is_worth_repeating(error):
+                is_held_back = error.reason == _HELD_BACK
+                attempts += not is_held_back
+                is_last = patience.is_spent if is_held_back else attempts >= self._max_attempts
+                if is_last or not is_worth_repeating(error):
                     self._failure = self._failure or error
                     return
                 await asyncio.sleep(max(error.retry_delay or 0.0, backoff.next_delay()))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from airis.client.cli import alerts, logs, metrics, rules, traces
+from airis.client.cli import alerts, auth, bus, canary, dev, logs, mesh, metrics, rules, traces
+from airis.client.cli.data_dir import DataDir, default_data_dir
 
 app = typer.Typer(
     name="airis",
@@ -21,17 +22,11 @@ app.add_typer(logs.app, name="logs")
 app.add_typer(traces.app, name="traces")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(rules.app, name="rules")
-
-
-def default_data_dir() -> Path:
-    """`$XDG_DATA_HOME/airis`, or `~/.local/share/airis`."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "airis"
-
-
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045 (typer resolves annotations itself)
-    typer.Option("--data-dir", help="Where data lives.", show_default="~/.local/share/airis", file_okay=False),
-]
+app.add_typer(auth.app, name="auth")
+app.add_typer(mesh.app, name="mesh")
+app.add_typer(bus.app, name="bus")
+app.add_typer(dev.app, name="dev")
+app.command("canary")(canary.canary)
 
 
 @app.command("up")
@@ -43,21 +38,41 @@ def up(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A YAML file with settings of the services.", exists=True, dir_okay=False),
     ] = None,
+    with_auth: Annotated[
+        bool, typer.Option("--auth", help="Ask every call for a token; once keys exist, this is always so.")
+    ] = False,
 ) -> None:
     """Start the platform and keep it in the foreground until Ctrl-C."""
     from services import config
+    from services.shared.auth.key_folder import KeyFolder
     from services.shared.errors import InvalidArgumentError
     from services.supervisor import app as supervisor
 
+    data_dir = (data_dir or default_data_dir()).expanduser().resolve()
     if profile is not None:
         os.environ["AIRIS_PROFILE"] = str(profile.resolve())
+    os.environ["AIRIS_EMBEDDED"] = "true"
+    keys = KeyFolder(data_dir)
+    if with_auth or keys.exists:
+        os.environ["AIRIS_AUTH__ENABLED"] = "true"
+        os.environ["AIRIS_AUTH__JWKS_FILE"] = str(keys.jwks_file)
+    # Whoever starts the platform may have a token; its programs have their own.
+    for name in ("AIRIS_TOKEN", "AIRIS_TOKEN_FILE"):
+        os.environ.pop(name, None)
     try:
         # Each service reads it as well, but only after the engines have started.
-        config.load()
+        access = config.load().auth
     except InvalidArgumentError as error:
         typer.echo(f"airis: {error.message}", err=True)
         raise typer.Exit(1) from error
-    raise typer.Exit(supervisor.up(data_dir or default_data_dir(), port_offset, demo, profile))
+    if access.enabled and access.jwks_path.resolve() != keys.jwks_file:
+        typer.echo(
+            f"airis: `airis up` signs the platform's own tokens with the keys in {keys.path}: leave auth.jwks_file "
+            "out, and use --auth.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    raise typer.Exit(supervisor.up(data_dir, port_offset, demo, profile, access.enabled))
 
 
 @app.command("status")

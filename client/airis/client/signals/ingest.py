@@ -44,7 +44,7 @@ class Ingesting(Generic[ItemT, ResponseT]):
         wait_for: WaitFor = DURABLE,
         timeout: float | None = None,
     ) -> ResponseT:
-        """Stores a batch by one call. It is not repeated; repeat it yourself with the same `request_id`.
+        """Stores a batch by one call, which is repeated as its contract says: its `request_id` is stored once.
 
         Args:
             items: At most 100,000.
@@ -87,6 +87,7 @@ class Ingesting(Generic[ItemT, ResponseT]):
         *,
         max_in_flight: int = 4,
         max_attempts: int = 6,
+        give_up_after: float = 60.0,
         on_rejection: Callable[[BatchRejection], None] | None = None,
     ) -> UnarySender[ItemT]:
         """Sends batches by unary calls; see `UnarySender`. Use it as `async with`."""
@@ -95,6 +96,7 @@ class Ingesting(Generic[ItemT, ResponseT]):
             self._dialect,
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
+            give_up_after=give_up_after,
             on_rejection=on_rejection,
         )
 
