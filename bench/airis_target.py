@@ -1,0 +1,207 @@
+"""Our embedded platform as a target: `airis up` with a data folder and ports of its own, loaded through Envoy.
+
+What is stored is asked of the platform's own queries while it runs, and counted in ClickHouse once it has stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal as signals
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+import psutil
+from airis.common.v1 import aggregation_pb2
+from airis.logs.v1 import logs_pb2, logs_pb2_grpc
+from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from airis.traces.v1 import traces_pb2, traces_pb2_grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bench import processes
+from bench.payloads import METRIC_NAMES, SERVICES
+from bench.target import SIGNALS, Endpoint, TargetError, otlp_grpc
+from services.supervisor import ports
+
+ROOT = Path(__file__).resolve().parent.parent
+_READY = "AIRIS is ready"
+# The `airis` command of the interpreter that runs the benchmark.
+_UP = "from airis.client.cli import main; main()"
+_START_SECONDS, _STOP_SECONDS, _QUERY_SECONDS, _AUDIT_SECONDS = 300.0, 90.0, 60.0, 600.0
+_CHILDREN_SECONDS = 30.0
+_DAY = 86_400
+
+
+class AirisTarget:
+    """`airis up` without demo input.
+
+    Args:
+        through_envoy: Whether load goes to Envoy's OTLP port, as users send it, or to the services' own ports.
+        offsets: Port offsets to choose a free one from.
+    """
+
+    signals = frozenset(SIGNALS)
+    stores = True
+
+    def __init__(self, *, through_envoy: bool = True, offsets: range = range(10_000, 22_000, 10)) -> None:
+        self.name = "AIRIS" if through_envoy else "AIRIS without Envoy"
+        self._through_envoy = through_envoy
+        self._offsets = offsets
+        self._offset = 0
+        self._directory = Path()
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: deque[str] = deque(maxlen=200)
+        self.start_seconds = 0.0
+
+    def start(self, directory: Path) -> None:
+        """Starts the platform; returns when it says that it is ready.
+
+        Raises:
+            TargetError: It does not; has its last line.
+        """
+        self._directory, self._offset = directory, _free_offset(self._offsets)
+        self._lines.clear()
+        command = [sys.executable, "-P", "-c", _UP, "up", "--data-dir", str(directory)]
+        ready = threading.Event()
+        began = time.monotonic()
+        self._process = subprocess.Popen(
+            [*command, "--port-offset", str(self._offset)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "COLUMNS": "160"},
+        )
+        threading.Thread(target=self._read, args=(self._process, ready), daemon=True).start()
+        in_time = ready.wait(_START_SECONDS)
+        self.start_seconds = time.monotonic() - began
+        if not in_time or self._process.poll() is not None:
+            lines = self._lines[-1] if self._lines else "nothing"
+            self.stop()
+            raise TargetError(f"AIRIS does not start; it printed last: {lines.strip()[:500]}")
+
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._lines.append(line)
+            if line.strip() == _READY:
+                ready.set()
+        ready.set()
+
+    def output(self) -> str:
+        """What it printed last."""
+        return "".join(self._lines)
+
+    def endpoint(self, signal: str) -> Endpoint:
+        """OTLP/gRPC at Envoy, or at the service."""
+        port = ports.ENVOY["OTLP/gRPC"] if self._through_envoy else ports.GRPC[signal]
+        return otlp_grpc(signal, self.address(port))
+
+    def address(self, port: int) -> str:
+        """Host and port of one of the platform's ports: `address(8003)` is the traces service."""
+        return f"{ports.LOOPBACK}:{port + self._offset}"
+
+    def pids(self) -> list[int]:
+        """The supervisor; everything else are its children."""
+        return [self._process.pid] if self._process is not None else []
+
+    def stored(self, signal: str) -> int:
+        """What the platform's own queries count.
+
+        Raises:
+            TargetError: They are refused.
+        """
+        try:
+            return self._stored(signal)
+        except grpc.RpcError as error:
+            raise TargetError(f"AIRIS does not say what it stored: {error.code().name}: {error.details()}") from error
+
+    def _stored(self, signal: str) -> int:
+        # Whole days, so that what is rolled up is read where that is exact.
+        day = int(time.time()) // _DAY
+        first, last = Timestamp(seconds=(day - 2) * _DAY), Timestamp(seconds=(day + 2) * _DAY)
+        with grpc.insecure_channel(self.address(ports.GRPC[signal])) as channel:
+            if signal == "metrics":
+                metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
+                return sum(_points(metrics, name, first, last) for name in METRIC_NAMES)
+            if signal == "logs":
+                logs = logs_pb2_grpc.LogServiceStub(channel)
+                counting = logs_pb2.CountLogsRequest(start_time=first, end_time=last, group_by=["service"])
+                counting.step.seconds = _DAY
+                counts = logs.CountLogs(counting, timeout=_QUERY_SECONDS).groups
+                return sum(group.count for group in counts if group.fields["service"] in SERVICES)
+            traces = traces_pb2_grpc.TraceServiceStub(channel)
+            listing = traces_pb2.ListServicesRequest(start_time=first, end_time=last, page_size=1000)
+            services = traces.ListServices(listing, timeout=_QUERY_SECONDS).services
+            return sum(service.span_count for service in services if service.service in SERVICES)
+
+    def disk_bytes(self) -> int:
+        """What the three signals' stores and journals take; PostgreSQL and Redis hold no items."""
+        return sum(processes.disk_bytes(self._directory / signal) for signal in SIGNALS)
+
+    def stop(self) -> None:
+        """Ctrl-C; whoever does not end is killed."""
+        if self._process is None:
+            return
+        children = _children(self._process.pid)
+        if self._process.poll() is None:
+            self._process.send_signal(signals.SIGINT)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Its children have a parent-death signal.
+                self._process.kill()
+                self._process.wait()
+        # Whoever still ends would write into a folder that is being removed.
+        psutil.wait_procs(children, _CHILDREN_SECONDS)
+        self._process = None
+
+    def audit(self, signal: str) -> Mapping[str, int]:
+        """Counts items, distinct ones and those in each rollup in the stopped platform's ClickHouse.
+
+        Raises:
+            TargetError: It cannot be read.
+        """
+        return dict(self._audit(signal)["counts"])
+
+    def table_bytes(self, signal: str) -> Mapping[str, int]:
+        """Bytes of each table's active parts in the stopped platform's ClickHouse, indexes included."""
+        return dict(self._audit(signal)["bytes"])
+
+    def _audit(self, signal: str) -> dict[str, dict[str, int]]:
+        command = [sys.executable, "-m", "bench.airis_audit", str(self._directory / signal / "clickhouse"), signal]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_AUDIT_SECONDS, check=False)
+        if done.returncode:
+            raise TargetError(f"what is stored cannot be counted: {done.stderr[-2000:]}")
+        result: dict[str, dict[str, int]] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+
+def _points(stub: metrics_pb2_grpc.MetricsServiceStub, name: str, first: Timestamp, last: Timestamp) -> int:
+    counting = aggregation_pb2.Aggregation.COUNT
+    request = metrics_pb2.QueryMetricsRequest(metric=name, aggregation=counting, start_time=first, end_time=last)
+    request.step.seconds = 4 * _DAY
+    answer = stub.QueryMetrics(request, timeout=_QUERY_SECONDS)
+    return int(sum(point.value for series in answer.series for point in series.points))
+
+
+def _free_offset(offsets: range) -> int:
+    for offset in random.sample(offsets, len(offsets)):
+        if not ports.busy(port + offset for port in ports.ALL):
+            return offset
+    raise TargetError("no port offset of which all ports are free")
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []

@@ -1,0 +1,102 @@
+"""The goals, and how far our figures are from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.results import CALLS, NEW_SERIES, Results
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One goal.
+
+    Attributes:
+        what: For people.
+        goal: The bound, in `unit`.
+        at_least: Whether the figure must not be lower; otherwise it must not be higher.
+        figure: Ours; not a number where it was not measured.
+    """
+
+    what: str
+    unit: str
+    goal: float
+    at_least: bool
+    figure: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was measured and is good enough."""
+        return self.figure >= self.goal if self.at_least else self.figure <= self.goal
+
+    @property
+    def verdict(self) -> str:
+        """ "reached", "missed by 12 %", or "not measured"."""
+        if math.isnan(self.figure):
+            return "not measured"
+        if self.reached:
+            return "reached"
+        if self.at_least or self.figure < 2 * self.goal:
+            return f"missed by {abs(self.figure / self.goal - 1) * 100:.0f} %"
+        return f"missed: {self.figure / self.goal:.1f} times"
+
+
+_PER_CPU_SECOND = {"metrics": (600_000, 1_000_000), "traces": (150_000,), "logs": (200_000,)}
+_BYTES_PER_ITEM = {"metrics": 2.0, "traces": 40.0, "logs": 40.0}
+_ITEMS = {"metrics": "points", "traces": "spans", "logs": "lines"}
+
+
+def outcomes(results: Results, ours: str = "AIRIS") -> list[Outcome]:
+    """Every goal, beside the figure of the target that is called `ours`."""
+    return [*_of_ingestion(results, ours), *_of_calls(results, ours), *_of_start(results), *_of_queries(results)]
+
+
+def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
+    rows = {row.signal: row for row in results.rows() if row.target == ours}
+
+    def figure(signal: str, name: str) -> float:
+        return getattr(rows[signal], name).median if signal in rows else math.nan
+
+    for signal, bounds in _PER_CPU_SECOND.items():
+        for bound in bounds:
+            what = f"{signal}: {_ITEMS[signal]} per server CPU-second"
+            yield Outcome(what, f"{_ITEMS[signal]}/s", bound, True, figure(signal, "per_cpu_second"))
+    for signal in _PER_CPU_SECOND:
+        for name, most in (("p95", 50.0), ("p99", 150.0)):
+            what = f"{signal}: acknowledgement {name} at half the peak"
+            yield Outcome(what, "ms", most, False, figure(signal, f"half_{name}_ms"))
+    for signal, size in _BYTES_PER_ITEM.items():
+        what = f"{signal}: bytes on disk for one of its {_ITEMS[signal]}"
+        yield Outcome(what, "B", size, False, figure(signal, "bytes_per_item"))
+    yield Outcome("a million new series in a row", "series/s", 200_000, True, figure(NEW_SERIES, "per_second"))
+
+
+def _of_calls(results: Results, ours: str) -> Iterator[Outcome]:
+    envoy, direct, bare = (results.row(CALLS, name) for name in (ours, f"{ours} without Envoy", "bare grpc.aio"))
+    share = direct.per_cpu_second.median / bare.per_cpu_second.median if direct and bare else math.nan
+    added = envoy.half_p50_ms.median - direct.half_p50_ms.median if envoy and direct else math.nan
+    calls, p95 = (envoy.per_second.median, envoy.peak_p95_ms.median) if envoy else (math.nan, math.nan)
+    yield Outcome("calls of one point: per CPU-second, of a bare echo's", "of it", 0.75, True, share)
+    yield Outcome("calls of one point through Envoy", "/s", 10_000, True, calls)
+    yield Outcome("calls of one point through Envoy: p95 at the peak", "ms", 100.0, False, p95)
+    yield Outcome("Envoy in front: added to the median", "ms", 0.5, False, added)
+
+
+def _of_start(results: Results) -> Iterator[Outcome]:
+    def worst(name: str) -> float:
+        return max((each[name] for each in results.start), default=math.nan)
+
+    yield Outcome("start on a new folder until ready", "s", 6.0, False, worst("first_start_seconds"))
+    yield Outcome("start on its data until ready", "s", 6.0, False, worst("start_seconds"))
+    yield Outcome("idle memory (PSS)", "MiB", 1536.0, False, worst("idle_memory_bytes") / _MIB)
+    yield Outcome("idle CPU", "% of a core", 3.0, False, worst("idle_cpu_percent"))
+
+
+def _of_queries(results: Results) -> Iterator[Outcome]:
+    for each in results.queries:
+        if each["place"] == "grpc":
+            yield Outcome(f"query: {each['question']}, p50", "ms", each["goal_ms"], False, each["p50_ms"])

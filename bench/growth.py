@@ -1,0 +1,205 @@
+"""Ingest as the store grows: `python -m bench.growth [--signals metrics] [--items 100000000] [--json FILE]`.
+
+Sends a signal to a new platform, through Envoy and as fast as it is answered, until so many items are stored. Says for
+each hundredth what an item cost the server's CPU, merges included, how fast items were acknowledged and how much memory
+the platform took. The goal is that the last tenth stores at least 0.9 of the items a CPU-second that the first did.
+Ends with 1 when it is missed, or an item was lost or doubled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform as machine
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import processes
+from bench.airis_target import AirisTarget
+from bench.ingest import faults_of, read_back
+from bench.load import LoadGenerator, Phase
+from bench.payloads import ITEMS, base_before, payloads
+from bench.target import SIGNALS, Target
+
+GOAL = 0.9
+STAGES, COMPARED = 100, 10
+"""Into how many stages a run is divided, and how many of its first and last are compared."""
+_SERIES, _IN_FLIGHT = 10_000, 16
+_STAGE_SECONDS, _SETTLE_SECONDS, _POLL_SECONDS = 600.0, 300.0, 0.5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One hundredth of a run.
+
+    Attributes:
+        items: How many were acknowledged up to its end, in all.
+        per_cpu_second: Items acknowledged a second of the server's CPU, from the begin of this stage to the next one's.
+        per_second: Items acknowledged a second while requests were sent.
+        p95_ms: Until an acknowledgement.
+        memory_bytes: PSS of the platform at its end.
+    """
+
+    items: int
+    per_cpu_second: float
+    per_second: float
+    p95_ms: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What became of a run.
+
+    Attributes:
+        signal: What was sent.
+        stages: In their order.
+        ratio: Items a CPU-second at the end over those at the beginning, of `COMPARED` stages each.
+        errors: How often each refusal or error came.
+        faults: What is lost or doubled.
+    """
+
+    signal: str
+    stages: list[Stage]
+    ratio: float
+    errors: dict[str, int]
+    faults: list[str]
+
+
+def ratio(stages: Sequence[Stage]) -> float:
+    """Items a CPU-second of the last stages over those of the first.
+
+    The very first stage is left out where there are enough: it makes all series new.
+    """
+    figures = [stage.per_cpu_second for stage in stages]
+    first = figures[1 : COMPARED + 1] or figures
+    # Of stages of as many items each: all items over all seconds. Merges come in bursts, so that no stage is typical.
+    return statistics.harmonic_mean(figures[-COMPARED:]) / statistics.harmonic_mean(first)
+
+
+def grow(
+    target: Target, signal: str, items: int, work: Path | None = None, told: Callable[[Stage], None] = lambda _: None
+) -> Growth:
+    """Fills a target.
+
+    Args:
+        target: Not started yet; stopped in the end.
+        signal: "metrics", "logs" or "traces".
+        items: How many are sent, in whole requests.
+        work: Where its folder is made; None: where the system keeps temporary files.
+        told: Called after each stage.
+    """
+    requests = max(1, items // STAGES // ITEMS[signal])
+    base = base_before(time.time_ns(), _hours(signal, requests * STAGES))
+    # Metrics have as many lanes as a sweep over the series has requests, so that each series stays in order.
+    in_flight = payloads(signal, base, _SERIES).period if signal == "metrics" else _IN_FLIGHT
+    requests = -(-requests // in_flight) * in_flight
+    with (
+        tempfile.TemporaryDirectory(prefix="airis-growth-", dir=work, ignore_cleanup_errors=True) as folder,
+        LoadGenerator(signal, base, _SERIES) as load,
+    ):
+        target.start(Path(folder))
+        try:
+            run = _Run(target, signal, load, requests, in_flight)
+            for _ in range(max(1, items // (requests * ITEMS[signal]))):
+                run.stage()
+                told(run.stages[-1])
+            run.settle()
+        finally:
+            target.stop()
+        audit = getattr(target, "audit", None)
+        faults = faults_of(run.acknowledged, run.unknown, run.stored, audit(signal) if audit else {})
+    return Growth(signal, run.stages, ratio(run.stages), run.errors, faults)
+
+
+class _Run:
+    """A started target that is being filled."""
+
+    def __init__(self, target: Target, signal: str, load: LoadGenerator, requests: int, in_flight: int) -> None:
+        self._target, self._signal, self._load = target, signal, load
+        self._requests, self._in_flight = requests, in_flight
+        self._next = 0
+        self._cpu = processes.cpu_seconds(target.pids())
+        self.acknowledged = self.unknown = self.stored = 0
+        self.stages: list[Stage] = []
+        self.errors: dict[str, int] = {}
+
+    def stage(self) -> None:
+        """Sends one hundredth."""
+        endpoint = self._target.endpoint(self._signal)
+        phase = Phase(endpoint, self._next, self._in_flight, _STAGE_SECONDS, requests=self._requests)
+        result = self._load.run(phase)
+        self._next = result.next_number
+        self.acknowledged += result.acknowledged
+        self.unknown += result.unknown
+        for error, count in result.errors.items():
+            self.errors[error] = self.errors.get(error, 0) + count
+        pids = self._target.pids()
+        # Merges go on while the generator makes the next requests: they count for what was just sent.
+        cpu = processes.cpu_seconds(pids)
+        spent, self._cpu = cpu - self._cpu, cpu
+        memory = processes.memory(pids).pss
+        figures = (result.acknowledged / max(0.01, spent), result.per_second, result.latency(0.95) * 1e3)
+        self.stages.append(Stage(self.acknowledged, *figures, memory))
+
+    def settle(self) -> None:
+        """Waits until all that was acknowledged can be read back."""
+        ends = time.monotonic() + _SETTLE_SECONDS
+        while (stored := read_back(self._target, self._signal)) < self.acknowledged and time.monotonic() < ends:
+            time.sleep(_POLL_SECONDS)
+        self.stored = stored
+
+
+def _hours(signal: str, requests: int) -> float:
+    """How long before now the first item must have happened, so that the last is not in the future."""
+    source = payloads(signal, 0, _SERIES)
+    return 1.0 + requests // source.period * source.step_ns / 3600e9
+
+
+def _line(signal: str, stage: Stage) -> str:
+    return (
+        f"{signal:<8}{stage.items:>13,} items  {stage.per_cpu_second:>9,.0f} a CPU-second"
+        f"  {stage.per_second:>9,.0f} a second  p95 {stage.p95_ms:>5.0f} ms  {stage.memory_bytes / 2**20:>6,.0f} MiB"
+    )
+
+
+def main() -> int:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=list(SIGNALS))
+    parser.add_argument("--items", type=int, default=100_000_000, help="of each signal")
+    parser.add_argument("--work-dir", type=Path, help="on the disk to measure; default: temporary")
+    parser.add_argument("--json", type=Path, help="where the figures are written")
+    chosen = parser.parse_args()
+    print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    found: list[dict[str, Any]] = []
+    for signal in chosen.signals:
+        growth = grow(
+            AirisTarget(),
+            signal,
+            chosen.items,
+            chosen.work_dir,
+            lambda stage, of=signal: print(_line(of, stage), flush=True),
+        )
+        is_met = growth.ratio >= GOAL and not growth.faults
+        found.append({**asdict(growth), "ok": is_met})
+        for problem in [*growth.faults, *(f"{count} × {error}" for error, count in growth.errors.items())]:
+            print(f"{signal}: {problem}")
+        print(
+            f"{signal}: the last {COMPARED} stages store {growth.ratio:.2f} of what the first do in a CPU-second;"
+            f" goal: {GOAL}: {'met' if is_met else 'MISSED'}"
+        )
+        if chosen.json:
+            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(each["ok"] for each in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

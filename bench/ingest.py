@@ -1,0 +1,280 @@
+"""One run of one signal against one target: warm-up, peak, half the peak, and what is stored in the end.
+
+A run that lost an item, or stored one twice, has failed, whatever its speed.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import processes
+from bench.load import LoadGenerator, LoadResult, Phase
+from bench.target import Target, TargetError
+
+_POLL_SECONDS, _ANSWER_SECONDS = 0.25, 60.0
+_QUIET_SHARE, _QUIET_SECONDS = 0.15, 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes.
+
+    Attributes:
+        signal: "metrics", "logs" or "traces".
+        seconds: How long the peak is measured.
+        latency_seconds: How long half the peak is offered.
+        warm_up_seconds: How long load goes before the clock starts.
+        in_flight: Requests at once for the peak. Not more for metrics than a sweep has requests, so that each series
+            stays in order: a store may refuse points out of it.
+        settle_seconds: How long what is acknowledged may take until it can be read back.
+        merge_seconds: How long the target may go on working after that before its disk is measured.
+        requests: How many requests make the peak at most.
+        latency_rate: How many requests a second are offered in place of half the peak.
+    """
+
+    signal: str
+    seconds: float
+    latency_seconds: float
+    warm_up_seconds: float = 2.0
+    in_flight: int = 10
+    settle_seconds: float = 120.0
+    merge_seconds: float = 60.0
+    requests: int | None = None
+    latency_rate: float | None = None
+
+
+@dataclass
+class Run:
+    """What came out.
+
+    Attributes:
+        target, signal: What was measured.
+        repeat: 0 and up.
+        per_second: Items acknowledged a second at the peak.
+        per_cpu_second: The same a second of the server's CPU, from the first request until all can be read back, less
+            what the last count of it took.
+        acknowledgement_ms: p50, p95 and p99 at the peak.
+        half_peak_ms: p50, p95 and p99 at half the peak, from when a request was due.
+        acknowledged, refused, unknown, stored: Items of the whole run. Of unknown ones the answer did not come.
+        settled_seconds: From the last answer until all can be read back.
+        bytes_per_item: What stays on disk: of the tables with their indexes, where the target tells; else of all files.
+        files_per_item: Bytes of all files: also of a journal, and of merged parts that wait for their removal.
+        memory_bytes: PSS after the peak.
+        generator_cpu_seconds: What the load generator took at the peak.
+        foreign_cores: How many cores other programs of the machine were busy with at the peak, on average.
+        audit: Counts of the stopped store.
+        table_bytes_per_item: Of each table, where the target tells.
+        faults: What makes it a failed run.
+        output: What the target of a failed run printed last, where it tells.
+    """
+
+    target: str
+    signal: str
+    repeat: int
+    start_seconds: float = math.nan
+    per_second: float = math.nan
+    per_cpu_second: float = math.nan
+    acknowledgement_ms: Mapping[str, float] = field(default_factory=dict)
+    half_peak_ms: Mapping[str, float] = field(default_factory=dict)
+    acknowledged: int = 0
+    refused: int = 0
+    unknown: int = 0
+    stored: int = 0
+    settled_seconds: float = math.nan
+    bytes_per_item: float = math.nan
+    files_per_item: float = math.nan
+    memory_bytes: int = 0
+    generator_cpu_seconds: float = math.nan
+    foreign_cores: float = math.nan
+    errors: dict[str, int] = field(default_factory=dict)
+    audit: Mapping[str, int] = field(default_factory=dict)
+    table_bytes_per_item: Mapping[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    output: str = ""
+
+
+def faults_of(acknowledged: int, unknown: int, stored: int, audit: Mapping[str, int]) -> list[str]:
+    """What is wrong with what is stored; empty: nothing is lost and nothing doubled.
+
+    Args:
+        acknowledged: Items that must be stored, each once.
+        unknown: Items that may be stored, each once.
+        stored: Items that can be read back.
+        audit: Further counts that must be the same.
+    """
+    found = []
+    for what, count in {"read back": stored, **audit}.items():
+        if count < acknowledged:
+            found.append(f"{acknowledged - count} of {acknowledged} acknowledged items are lost ({what}: {count})")
+        elif count > acknowledged + unknown:
+            found.append(f"{count - acknowledged - unknown} items are doubled ({what}: {count})")
+    return found
+
+
+def read_back(target: Target, signal: str) -> int:
+    """How many items of a signal a target says it stores.
+
+    Raises:
+        TargetError: It does not say within a minute.
+    """
+    # After a peak a server may refuse a query, or answer it late.
+    ends = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        try:
+            return target.stored(signal)
+        except TargetError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+class IngestRun:
+    """Runs a plan against a target in a new folder.
+
+    Args:
+        target: Not started yet; stopped in the end.
+        plan: How the run goes.
+        load: The generator of the plan's signal.
+        repeat: Which repeat this is.
+        work: Where the folder is made; None: where the system keeps temporary files.
+    """
+
+    def __init__(self, target: Target, plan: Plan, load: LoadGenerator, repeat: int, work: Path | None = None) -> None:
+        self._target = target
+        self._plan = plan
+        self._load = load
+        self._work = work
+        self._next = 0
+        self._counting_cpu_seconds = 0.0
+        self.run = Run(target.name, plan.signal, repeat)
+
+    def measure(self) -> Run:
+        """Runs the plan.
+
+        Raises:
+            TargetError: The target does not start or cannot be asked.
+            ConnectionError: It does not take requests.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="airis-bench-", dir=self._work))
+        try:
+            try:
+                began = time.monotonic()
+                self._target.start(directory)
+                self.run.start_seconds = time.monotonic() - began
+                self._while_it_runs()
+            finally:
+                self._target.stop()
+            self._after_it_stopped()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        return self.run
+
+    def _while_it_runs(self) -> None:
+        plan, target = self._plan, self._target
+        empty = target.disk_bytes()
+        if plan.warm_up_seconds:
+            self._send(plan.warm_up_seconds)
+            self._settle()
+        peak = self._peak()
+        if plan.latency_seconds:
+            half = plan.latency_rate or peak.requests / peak.seconds / 2
+            # Enough lanes, so that an answer that is late does not keep later requests from being sent.
+            result = self._send(plan.latency_seconds, rate=half, in_flight=4 * plan.in_flight)
+            self.run.half_peak_ms = _latencies(result)
+            self._settle()
+        self._quiet(plan.merge_seconds)
+        if target.stores:
+            # Again, after all merges: nothing may have gone or been doubled by them.
+            self.run.stored = read_back(self._target, self._plan.signal)
+            self.run.faults += faults_of(self.run.acknowledged, self.run.unknown, self.run.stored, {})
+            self.run.files_per_item = (target.disk_bytes() - empty) / max(1, self.run.stored)
+            self.run.bytes_per_item = self.run.files_per_item
+
+    def _peak(self) -> LoadResult:
+        run, pids = self.run, self._target.pids()
+        machine = server = began = 0.0
+
+        def begin() -> None:
+            nonlocal machine, server, began
+            machine, server = processes.machine_cpu_seconds(), processes.cpu_seconds(pids)
+            began = time.monotonic()
+
+        result = self._send(self._plan.seconds, requests=self._plan.requests, began=begin)
+        at_end = processes.cpu_seconds(pids)
+        foreign = processes.machine_cpu_seconds() - machine - (at_end - server) - result.generator_cpu_seconds
+        run.foreign_cores = max(0.0, foreign / (time.monotonic() - began))
+        run.memory_bytes = processes.memory(pids).pss
+        run.settled_seconds = self._settle()
+        run.per_second = result.per_second
+        spent = processes.cpu_seconds(pids) - server - self._counting_cpu_seconds
+        run.per_cpu_second = result.acknowledged / max(0.01, spent)
+        run.acknowledgement_ms = _latencies(result)
+        run.generator_cpu_seconds = result.generator_cpu_seconds
+        return result
+
+    def _send(
+        self,
+        seconds: float,
+        rate: float | None = None,
+        requests: int | None = None,
+        in_flight: int = 0,
+        began: Callable[[], None] = lambda: None,
+    ) -> LoadResult:
+        endpoint = self._target.endpoint(self._plan.signal)
+        phase = Phase(endpoint, self._next, in_flight or self._plan.in_flight, seconds, rate, requests)
+        result = self._load.run(phase, began)
+        self._next = result.next_number
+        self.run.acknowledged += result.acknowledged
+        self.run.refused += result.refused
+        self.run.unknown += result.unknown
+        for error, count in result.errors.items():
+            self.run.errors[error] = self.run.errors.get(error, 0) + count
+        return result
+
+    def _settle(self) -> float:
+        """Waits until what is acknowledged can be read back; returns after how many seconds."""
+        began = time.monotonic()
+        if self._target.stores:
+            while not self._all_is_there():
+                if time.monotonic() - began > self._plan.settle_seconds:
+                    break
+                time.sleep(_POLL_SECONDS)
+        return time.monotonic() - began
+
+    def _all_is_there(self) -> bool:
+        # The last count is no cost of storing: then all is stored, and some targets have to read it all to count it.
+        before = processes.cpu_seconds(self._target.pids())
+        stored = read_back(self._target, self._plan.signal)
+        self._counting_cpu_seconds = processes.cpu_seconds(self._target.pids()) - before
+        return stored >= self.run.acknowledged
+
+    def _quiet(self, within: float) -> None:
+        """Waits until the target hardly works any more: its merges are done."""
+        ends = time.monotonic() + within
+        while time.monotonic() < ends:
+            before = processes.cpu_seconds(self._target.pids())
+            time.sleep(min(_QUIET_SECONDS, within))
+            if processes.cpu_seconds(self._target.pids()) - before < _QUIET_SHARE * _QUIET_SECONDS:
+                return
+
+    def _after_it_stopped(self) -> None:
+        run, signal = self.run, self._plan.signal
+        if audit := getattr(self._target, "audit", None):
+            run.audit = audit(signal)
+            run.faults += faults_of(run.acknowledged, run.unknown, run.stored, run.audit)
+            # What the first check found is found again.
+            run.faults = list(dict.fromkeys(run.faults))
+        if table_bytes := getattr(self._target, "table_bytes", None):
+            sizes = table_bytes(signal)
+            run.table_bytes_per_item = {table: size / max(1, run.stored) for table, size in sizes.items()}
+            run.bytes_per_item = sum(run.table_bytes_per_item.values())
+
+
+def _latencies(result: LoadResult) -> dict[str, float]:
+    return {name: result.latency(at) * 1e3 for name, at in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}

@@ -1,0 +1,120 @@
+"""Overloads real services: `python -m bench.overload [SECONDS] [--services metrics,logs,traces] [--json FILE]`.
+
+For each service, on free ports and in a folder of its own, for a query and for ingestion: what it can do at most; that
+much offered; three times that for SECONDS (120); then half of it, to see how soon it is itself again. Health is checked
+ten times a second throughout. Ends with 1 when a goal is missed:
+
+- goodput under overload is 0.9 of the peak;
+- p95 of what is admitted is within the contract's deadline;
+- the rest is refused with RESOURCE_EXHAUSTED and RetryInfo, p95 within 0.1 s;
+- five seconds after the overload everything is answered;
+- every health check is answered.
+
+The load comes from a process of its own on the same processors, so that what it costs is taken from the service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import psutil
+from overload_load import HEALTH, Phase, Traffic, offer
+from service_process import ServiceProcess
+
+from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, table
+from bench.overload_traffic import SERVICES, Kind, fill, kinds
+
+TIMES = 3.0
+_CALLERS = 16
+_HEALTH_RATE = 10.0
+
+
+class Memory:
+    """The most that a process had, in MiB."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.most = 0.0
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.1):
+            self.most = max(self.most, self._process.memory_info().rss / 2**20)
+
+    def end(self) -> None:
+        """Looks no longer."""
+        self._ended.set()
+
+
+def overload(target: str, kind: Kind, seconds: float, memory: Memory) -> Verdict:
+    """Runs the four phases of one RPC."""
+    health = Traffic(HEALTH, _HEALTH_RATE)
+    before, after = max(seconds / 8, 2.0), max(seconds / 8, 2 * RECOVERY_SECONDS)
+    most = Phase("at most", before, [Traffic(kind.method, request=kind.request, callers=_CALLERS), health])
+    (peak,) = offer(target, [most], timeout=kind.deadline)
+    rate = max(peak.goodput(), 1.0)
+    phases = [
+        Phase("1x", before, [Traffic(kind.method, rate, kind.request), health]),
+        Phase("3x", seconds, [Traffic(kind.method, TIMES * rate, kind.request), health]),
+        Phase("0.5x", after, [Traffic(kind.method, 0.5 * rate, kind.request), health]),
+    ]
+    once, thrice, recovering = offer(target, phases, timeout=kind.deadline)
+    return judge(kind.name, kind.deadline, peak, once, thrice, recovering, memory=memory.most)
+
+
+def measure(service: str, seconds: float) -> list[Verdict]:
+    """Overloads one service."""
+    with tempfile.TemporaryDirectory(prefix="airis-overload-", ignore_cleanup_errors=True) as folder:
+        process = ServiceProcess(service, Path(folder))
+        process.start()
+        assert process.process is not None
+        memory = Memory(process.process.pid)
+        try:
+            fill(service, process.grpc)
+            return [overload(process.grpc, kind, seconds, memory) for kind in kinds(service)]
+        finally:
+            memory.end()
+            process.stop()
+
+
+def main() -> int:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=float, nargs="?", default=120.0, help="how long the overload lasts")
+    parser.add_argument("--services", default=",".join(SERVICES))
+    parser.add_argument("--json", type=Path, help="where the figures are written")
+    chosen = parser.parse_args()
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    verdicts: list[Verdict] = []
+    for service in chosen.services.split(","):
+        found = measure(service, chosen.seconds)
+        print("\n".join(table(found)[bool(verdicts) :]), flush=True)
+        verdicts += found
+    met = not any(verdict.misses for verdict in verdicts)
+    print(f"goals {'met' if met else 'MISSED'}; load {os.getloadavg()[0]:.1f}")
+    if chosen.json:
+        environment = {
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": chosen.seconds,
+        }
+        document = {"environment": environment, "ok": met, "rpcs": [verdict.document() for verdict in verdicts]}
+        chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

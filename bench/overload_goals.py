@@ -1,0 +1,134 @@
+"""What an overload run found, and whether it is what is promised."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from overload_load import HEALTH, Call, Report, percentile
+
+GOODPUT_SHARE = 0.9
+REFUSED_SECONDS = 0.1
+RECOVERY_SECONDS = 5.0
+_RECOVERED_SHARE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One RPC under overload. Rates are calls a second, times seconds.
+
+    Attributes:
+        name: "metrics IngestMetrics".
+        peak: The most that was answered well, without overload.
+        goodput: The same while three times the peak is offered.
+        offered: What was offered then.
+        admitted_p95: How long those took that were answered well.
+        deadline: How long they may.
+        refused_p95: How long those took that were not.
+        refused: How many ended with which code.
+        without_retry_info: How many of the refused were not told when to come back.
+        recovery: After the overload, from when on all is answered well again; infinite: never.
+        health_checks: How many were made in all.
+        health_failed: How many of them failed.
+        health_p95: How long they took under overload.
+        memory: The most that the service had, in MiB.
+    """
+
+    name: str
+    peak: float
+    goodput: float
+    offered: float
+    admitted_p95: float
+    deadline: float
+    refused_p95: float
+    refused: dict[str, int]
+    without_retry_info: int
+    recovery: float
+    health_checks: int
+    health_failed: int
+    health_p95: float
+    memory: float
+
+    @property
+    def misses(self) -> list[str]:
+        """What is not as promised; empty: everything is."""
+        others = {code: count for code, count in self.refused.items() if code != "RESOURCE_EXHAUSTED"}
+        goals = (
+            (self.goodput >= GOODPUT_SHARE * self.peak, f"goodput {self.goodput / self.peak:.2f} of the peak"),
+            (self.admitted_p95 <= self.deadline, f"p95 of what is admitted {self.admitted_p95:.2f} s"),
+            (not self.refused or self.refused_p95 <= REFUSED_SECONDS, f"p95 of a refusal {self.refused_p95:.3f} s"),
+            (not others, f"ended otherwise: {others}"),
+            (not self.without_retry_info, f"{self.without_retry_info} refused without RetryInfo"),
+            (self.recovery <= RECOVERY_SECONDS, f"recovered after {self.recovery:.0f} s"),
+            (not self.health_failed, f"{self.health_failed} health checks failed"),
+        )
+        return [miss for met, miss in goals if not met]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        finite = {key: None if value in (math.inf, -math.inf) else value for key, value in values.items()}
+        return {**finite, "goodput_share": self.goodput / self.peak, "misses": self.misses}
+
+
+def recovery(after: Report) -> float:
+    """From which second on nearly all calls are answered well, to the end of the phase; infinite: never."""
+    seconds = int(after.phase.seconds)
+    shares = []
+    for second in range(seconds):
+        calls = [call for call in after.of() if second <= call.at < second + 1]
+        good = sum(call.code == "OK" for call in calls)
+        shares.append(good / len(calls) if calls else 1.0)
+    for second in range(seconds):
+        if all(share >= _RECOVERED_SHARE for share in shares[second:]):
+            return float(second)
+    return math.inf
+
+
+def judge(
+    name: str, deadline: float, peak: Report, once: Report, thrice: Report, after: Report, *, memory: float
+) -> Verdict:
+    """What four phases say: as much as it can, that much offered, three times that, half of it."""
+    everything = thrice.of()
+    refused = [call for call in everything if call.code != "OK"]
+    health: list[Call] = [call for report in (peak, once, thrice, after) for call in report.of(HEALTH)]
+    codes = thrice.codes()
+    del codes["OK"]
+    return Verdict(
+        name=name,
+        peak=max(peak.goodput(), once.goodput()),
+        goodput=thrice.goodput(),
+        offered=len(everything) / thrice.phase.seconds,
+        admitted_p95=percentile([call for call in everything if call.code == "OK"]),
+        deadline=deadline,
+        refused_p95=percentile(refused) if refused else 0.0,
+        refused=dict(codes),
+        without_retry_info=sum(call.code == "RESOURCE_EXHAUSTED" and call.retry_after is None for call in refused),
+        recovery=recovery(after),
+        health_checks=len(health),
+        health_failed=sum(call.code != "OK" for call in health),
+        health_p95=percentile(thrice.of(HEALTH)),
+        memory=memory,
+    )
+
+
+def table(verdicts: Sequence[Verdict]) -> list[str]:
+    """The verdicts as lines."""
+    lines = [
+        f"{'RPC':<24}{'peak':>8}{'3x':>8}{'share':>7}{'p95 ok':>9}{'p95 refused':>13}{'recovery':>10}"
+        f"{'health':>14}{'MiB':>7}   goals"
+    ]
+    for each in verdicts:
+        health = f"{each.health_checks - each.health_failed}/{each.health_checks} {each.health_p95 * 1000:.0f} ms"
+        lines.append(
+            f"{each.name:<24}{each.peak:>6.0f}/s{each.goodput:>6.0f}/s{each.goodput / each.peak:>7.2f}"
+            f"{each.admitted_p95 * 1000:>6.0f} ms{each.refused_p95 * 1000:>10.1f} ms{each.recovery:>8.0f} s"
+            f"{health:>14}{each.memory:>7.0f}   {'; '.join(each.misses) or 'met'}"
+        )
+    return lines

@@ -1,0 +1,141 @@
+"""What is lost when a server is killed under load: what it had acknowledged, less what it has after a restart.
+
+Requests without an answer may be stored or not, so that a small loss may hide behind them: at most what was in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench import processes
+from bench.load import LoadGenerator, Phase
+from bench.target import Target, TargetError
+
+_AFTER_SECONDS = 0.5
+_POLL_SECONDS = 1.0
+_STEADY_SECONDS = 10.0
+_SETTLE_SECONDS = 180.0
+_GONE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Killed:
+    """One kill.
+
+    Attributes:
+        target, signal: What was killed under which load.
+        acknowledged: Items acknowledged before it died.
+        stored: Items that it has after the restart.
+        in_flight: Items without an answer: each may be stored.
+        restart_seconds: Until it took requests again.
+        fault: Why it could not be measured; empty: it was.
+    """
+
+    target: str
+    signal: str
+    acknowledged: int = 0
+    stored: int = 0
+    in_flight: int = 0
+    restart_seconds: float = 0.0
+    fault: str = ""
+
+    @property
+    def lost(self) -> int:
+        """Items that were acknowledged and are not there."""
+        return max(0, self.acknowledged - self.stored)
+
+
+def measure_kills(
+    targets: Sequence[Target],
+    signals: Sequence[str],
+    base_ns: int,
+    seconds: float,
+    report: Callable[[Killed], None],
+    work: Path | None = None,
+    prepared_bytes: int = 256 * 2**20,
+) -> list[Killed]:
+    """Kills each target that stores something once under the load of each signal.
+
+    Args:
+        targets: Not started.
+        signals: "metrics", "logs", "traces".
+        base_ns: The time of the first item.
+        seconds: How long load goes before the kill.
+        report: Called after each kill.
+        work: Where data folders are made; None: where the system keeps temporary files.
+        prepared_bytes: What each process of the load generator makes before its clock starts.
+    """
+    found = []
+    for signal in signals:
+        able = [target for target in targets if target.stores and signal in target.signals]
+        if not able:
+            continue
+        with LoadGenerator(signal, base_ns, prepared_bytes=prepared_bytes) as load:
+            for target in able:
+                try:
+                    killed = kill_under_load(target, signal, load, seconds, work)
+                except (TargetError, ConnectionError, OSError) as error:
+                    killed = Killed(target.name, signal, fault=str(error))
+                found.append(killed)
+                report(killed)
+    return found
+
+
+def kill_under_load(target: Target, signal: str, load: LoadGenerator, seconds: float, work: Path | None) -> Killed:
+    """Starts a target in a new folder, loads it, kills it, starts it again and counts.
+
+    Raises:
+        TargetError: It does not start, or cannot count.
+        ConnectionError: It does not take requests.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="airis-bench-", dir=work))
+    try:
+        target.start(directory)
+        endpoint = target.endpoint(signal)
+        timer = threading.Timer(seconds, kill, (target.pids(),))
+        # Half a second later, so that the last requests meet a dead server, and no more than those.
+        result = load.run(Phase(endpoint, 0, 10, seconds + _AFTER_SECONDS), began=timer.start)
+        timer.join()
+        target.stop()
+        began = time.monotonic()
+        target.start(directory)
+        restart_seconds = time.monotonic() - began
+        stored = settled(target, signal, result.acknowledged)
+        in_flight = 10 * (result.acknowledged // max(1, len(result.latencies)))
+        return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds)
+    finally:
+        target.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def kill(pids: Sequence[int]) -> None:
+    """Kills processes and all that they started with SIGKILL, all at once, and returns when they are gone."""
+    found = []
+    for pid in processes.tree(pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=_GONE_SECONDS)
+
+
+def settled(target: Target, signal: str, acknowledged: int) -> int:
+    """What is stored, once that is all, or has not grown for a while."""
+    ends = time.monotonic() + _SETTLE_SECONDS
+    stored, since = -1, time.monotonic()
+    while stored < acknowledged and time.monotonic() < min(ends, since + _STEADY_SECONDS):
+        now = target.stored(signal)
+        if now != stored:
+            stored, since = now, time.monotonic()
+        time.sleep(_POLL_SECONDS)
+    return stored

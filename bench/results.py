@@ -1,0 +1,130 @@
+"""What the parts of a benchmark measured, as medians and spreads, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.ingest import Run
+
+NEW_SERIES, CALLS = "new series", "calls"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of repeats: the median, the lowest, the highest, and how many there are; not a number if there are none."""
+
+    median: float
+    lowest: float
+    highest: float
+    count: int
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of those values that are numbers."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Spread(math.nan, math.nan, math.nan, 0)
+    return Spread(statistics.median(known), min(known), max(known), len(known))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The repeats of one signal and one target."""
+
+    signal: str
+    target: str
+    per_second: Spread
+    per_cpu_second: Spread
+    half_p50_ms: Spread
+    half_p95_ms: Spread
+    half_p99_ms: Spread
+    peak_p95_ms: Spread
+    bytes_per_item: Spread
+    memory_bytes: Spread
+    foreign_cores: Spread
+    faults: tuple[str, ...]
+
+
+@dataclass
+class Results:
+    """Everything of one `python -m bench`.
+
+    Attributes:
+        environment: What it ran on.
+        options: How it was called.
+        runs: Of ingestion, in the order in which they ran.
+        start: Of the part "start": seconds until ready, idle memory and CPU.
+        journal: Of the part "journal".
+        queries: Of the part "queries", one for each question and place.
+        faults: Parts that could not be run, each with its reason.
+    """
+
+    environment: dict[str, str]
+    options: dict[str, Any]
+    runs: list[Run] = field(default_factory=list)
+    start: list[dict[str, float]] = field(default_factory=list)
+    journal: dict[str, float] = field(default_factory=dict)
+    queries: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[Row]:
+        """One for each signal and target, in the order in which they first came, signal by signal."""
+        groups: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            groups.setdefault((run.signal, run.target), []).append(run)
+        signals = list(dict.fromkeys(run.signal for run in self.runs))
+        ordered = sorted(groups, key=lambda group: signals.index(group[0]))
+        return [_row(*group, groups[group]) for group in ordered]
+
+    def row(self, signal: str, target: str) -> Row | None:
+        """The row of a signal and a target, if there is one."""
+        return next((row for row in self.rows() if (row.signal, row.target) == (signal, target)), None)
+
+    def all_faults(self) -> list[str]:
+        """Whatever failed; empty: nothing was lost or doubled, and everything ran."""
+        of_runs = [
+            f"{run.signal}, {run.target}, repeat {run.repeat}: {fault}" for run in self.runs for fault in run.faults
+        ]
+        return of_runs + self.faults
+
+    def write(self, path: Path, goals: Iterable[Mapping[str, Any]]) -> None:
+        """Writes everything as JSON."""
+        tree = {**asdict(self), "rows": [asdict(row) for row in self.rows()], "goals": list(goals)}
+        path.write_text(json.dumps(_finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _row(signal: str, target: str, runs: list[Run]) -> Row:
+    def half(name: str) -> Spread:
+        return spread(run.half_peak_ms.get(name, math.nan) for run in runs)
+
+    return Row(
+        signal=signal,
+        target=target,
+        per_second=spread(run.per_second for run in runs),
+        per_cpu_second=spread(run.per_cpu_second for run in runs),
+        half_p50_ms=half("p50"),
+        half_p95_ms=half("p95"),
+        half_p99_ms=half("p99"),
+        peak_p95_ms=spread(run.acknowledgement_ms.get("p95", math.nan) for run in runs),
+        bytes_per_item=spread(run.bytes_per_item for run in runs),
+        memory_bytes=spread(float(run.memory_bytes) if run.memory_bytes else math.nan for run in runs),
+        foreign_cores=spread(run.foreign_cores for run in runs),
+        faults=tuple(fault for run in runs for fault in run.faults),
+    )
+
+
+def _finite(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(value) for value in tree]
+    if isinstance(tree, Path):
+        return str(tree)
+    # JSON has no word for it.
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

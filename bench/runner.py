@@ -1,0 +1,112 @@
+"""Runs signals against targets, in turn: each repeat goes round all targets, so that a busy minute hits none alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.ingest import IngestRun, Plan, Run
+from bench.load import LoadGenerator
+from bench.payloads import payloads
+from bench.results import CALLS, NEW_SERIES
+from bench.target import SIGNALS, Target, TargetError
+
+_SERIES, _NEW_SERIES = 10_000, 1_000_000
+# Few enough that calls hardly wait for each other.
+_CALLS_A_SECOND = 100.0
+_CALLS_IN_FLIGHT = 32
+
+
+@dataclass(frozen=True)
+class Options:
+    """How runs go; all targets alike.
+
+    Attributes:
+        base_ns: The time of the first item; see `bench.payloads`.
+        repeats: How often each target runs each signal.
+        seconds: The peak.
+        latency_seconds: Half the peak.
+        warm_up_seconds: Before both.
+        merge_seconds: How long merges may go on before disks are measured.
+        in_flight: Requests at once for logs and traces. Metrics have as many as one sweep over the series, 10.
+        new_series: How many new series the run of that name brings; a multiple of 1,000.
+        work: Where data folders are made; None: where the system keeps temporary files.
+    """
+
+    base_ns: int
+    repeats: int = 3
+    seconds: float = 10.0
+    latency_seconds: float = 10.0
+    warm_up_seconds: float = 3.0
+    merge_seconds: float = 60.0
+    in_flight: int = 16
+    new_series: int = _NEW_SERIES
+    work: Path | None = None
+
+
+def quick(options: Options) -> Options:
+    """So short that it shows whether everything works, and nothing else."""
+    return Options(options.base_ns, 1, 1.0, 1.0, 0.5, 0.0, 4, 20_000, options.work)
+
+
+def run_ingestion(
+    targets: Sequence[Target], signals: Sequence[str], options: Options, report: Callable[[Run], None]
+) -> list[Run]:
+    """Runs each signal on each target that takes it, as often as there are repeats.
+
+    Args:
+        targets: Not started. What each is given is the same bytes.
+        signals: Some of "metrics", "logs", "traces", "new series" and "calls"; the last two are metrics.
+        options: How runs go.
+        report: Called after each run.
+    """
+    runs = []
+    for signal in signals:
+        able = [target for target in targets if _sent(signal) in target.signals]
+        series = options.new_series if signal == NEW_SERIES else _SERIES
+        if not able:
+            continue
+        with LoadGenerator(CALLS if signal == CALLS else _sent(signal), options.base_ns, series) as load:
+            for repeat in range(options.repeats):
+                # Another one begins each time: the first of a round has the quietest disk.
+                for target in able[repeat % len(able) :] + able[: repeat % len(able)]:
+                    run = _run(target, signal, load, repeat, options)
+                    runs.append(run)
+                    report(run)
+    return runs
+
+
+def _sent(signal: str) -> str:
+    return signal if signal in SIGNALS else "metrics"
+
+
+def _plan(signal: str, options: Options) -> Plan:
+    if signal == NEW_SERIES:
+        requests = payloads("metrics", options.base_ns, options.new_series).period
+        return Plan("metrics", 120.0, 0.0, 0.0, merge_seconds=options.merge_seconds, requests=requests)
+    if signal == CALLS:
+        times = (options.seconds, options.latency_seconds, options.warm_up_seconds)
+        return Plan("metrics", *times, _CALLS_IN_FLIGHT, merge_seconds=0.0, latency_rate=_CALLS_A_SECOND)
+    in_flight = payloads("metrics", options.base_ns, _SERIES).period if signal == "metrics" else options.in_flight
+    return Plan(
+        signal,
+        options.seconds,
+        options.latency_seconds,
+        options.warm_up_seconds,
+        in_flight,
+        merge_seconds=options.merge_seconds,
+    )
+
+
+def _run(target: Target, signal: str, load: LoadGenerator, repeat: int, options: Options) -> Run:
+    measured = IngestRun(target, _plan(signal, options), load, repeat, options.work)
+    measured.run.signal = signal
+    try:
+        run = measured.measure()
+    except (TargetError, ConnectionError, OSError) as error:
+        run = measured.run
+        run.faults.append(f"did not run: {error}")
+    if run.faults and (output := getattr(target, "output", None)):
+        run.output = output()
+    return run

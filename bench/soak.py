@@ -1,0 +1,166 @@
+"""Memory over time: `python -m bench.soak [--minutes 30] [--share 0.8] [--json FILE]`.
+
+Runs the whole platform, finds out how many batches of all three signals at once it takes through Envoy, and then sends
+that share of it, open loop, for as long as asked. Samples the memory (PSS, so that nothing is counted twice) of each of
+its processes every five seconds. Ends with 1 when the memory of the second half grows by more than 5 % (a straight line
+through its samples, from end to end), or more than 0.1 % of the calls fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform as machine
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import psutil
+from overload_load import Phase, Report, Traffic, offer, percentile
+from platform_process import Platform
+
+from bench.overload_traffic import SERVICES, Kind, kinds
+from bench.processes import memory
+
+GROWTH, FAILED = 0.05, 0.001
+_SAMPLE_SECONDS, _PEAK_SECONDS, _CALLERS, _DEADLINE = 5.0, 30.0, 4, 5.0
+
+
+class Samples:
+    """The memory of each process of a platform, in MiB, by the second at which it was looked at.
+
+    Args:
+        platform: It runs.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self.found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._platform = platform
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            at = time.monotonic() - self._began
+            for name, process in self._platform.state().items():
+                try:
+                    # With its own children, as PostgreSQL has them.
+                    used = memory([process["pid"]]).pss
+                except psutil.Error:
+                    continue
+                self.found[name].append((at, used / 2**20))
+
+    def end(self) -> dict[str, list[tuple[float, float]]]:
+        """Looks no longer, and gives what was found."""
+        self._ended.set()
+        self._thread.join()
+        return dict(self.found)
+
+
+def growth(samples: Sequence[tuple[float, float]]) -> float:
+    """By which share the memory grew in the second half, along a straight line; 0 when there are too few samples."""
+    half = [sample for sample in samples if sample[0] >= (samples[0][0] + samples[-1][0]) / 2]
+    if len(half) < 3:
+        return 0.0
+    seconds, used = zip(*half, strict=True)
+    slope, begin = statistics.linear_regression(seconds, used)
+    first, last = begin + slope * seconds[0], begin + slope * seconds[-1]
+    return last / first - 1
+
+
+def total(samples: dict[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The memory of all processes together."""
+    count = min(len(each) for each in samples.values())
+    looked = [[each[number] for each in samples.values()] for number in range(count)]
+    return [(together[0][0], sum(used for _, used in together)) for together in looked]
+
+
+def soak(platform: Platform, minutes: float, share: float) -> dict[str, Any]:
+    """Runs it, and gives the figures."""
+    sent: list[Kind] = [kinds(service)[1] for service in SERVICES]
+    callers = [Traffic(kind.method, request=kind.request, callers=_CALLERS) for kind in sent]
+    (peak,) = offer(platform.edge, [Phase("peak", _PEAK_SECONDS, callers)], timeout=_DEADLINE)
+    rates = {kind.method: max(_rate(peak, kind.method), 0.1) for kind in sent}
+    load = [Traffic(kind.method, share * rates[kind.method], kind.request) for kind in sent]
+    samples = Samples(platform)
+    (report,) = offer(platform.edge, [Phase("soak", minutes * 60, load)], timeout=_DEADLINE)
+    found = samples.end()
+    calls = {}
+    for kind in sent:
+        of = report.of(kind.method)
+        calls[kind.name] = {
+            "peak_per_second": rates[kind.method],
+            "calls": len(of),
+            "failed": sum(call.code != "OK" for call in of),
+            "codes": dict(Counter(call.code for call in of)),
+            "p95_seconds": [percentile([c for c in of if _third(c.at, minutes) == third]) for third in range(3)],
+        }
+    together = total(found)
+    failed = sum(each["failed"] for each in calls.values()) / max(len(report.calls), 1)
+    grown = growth(together)
+    return {
+        "calls": calls,
+        "memory": {name: _summary(each) for name, each in found.items()},
+        "total": _summary(together),
+        "samples": found,
+        "failed_share": failed,
+        "ok": grown <= GROWTH and failed <= FAILED,
+    }
+
+
+def _summary(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
+    used = [each for _, each in samples]
+    return {"first": used[0], "last": used[-1], "most": max(used), "growth": growth(samples)}
+
+
+def _rate(report: Report, method: str) -> float:
+    return sum(call.code == "OK" for call in report.of(method)) / report.phase.seconds
+
+
+def _third(at: float, minutes: float) -> int:
+    return min(int(at / (minutes * 20)), 2)
+
+
+def main() -> int:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--share", type=float, default=0.8, help="of what it takes at most")
+    parser.add_argument("--json", type=Path, help="where the figures are written")
+    chosen = parser.parse_args()
+    print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="airis-soak-", ignore_cleanup_errors=True) as folder:
+        platform = Platform(Path(folder), "--data-dir", folder)
+        platform.start()
+        try:
+            found = soak(platform, chosen.minutes, chosen.share)
+        finally:
+            platform.stop()
+    for name, figures in found["calls"].items():
+        p95 = ", ".join(f"{seconds * 1000:.0f}" for seconds in figures["p95_seconds"])
+        print(f"{name:<24}{figures['calls']:>8} calls, {figures['failed']} failed, p95 by thirds {p95} ms")
+    for name, figures in [*found["memory"].items(), ("all", found["total"])]:
+        print(
+            f"{name:<24}{figures['first']:>8.0f} MiB at first, {figures['last']:.0f} in the end,"
+            f" {figures['growth']:+.1%} in the second half"
+        )
+    met = "met" if found["ok"] else "MISSED"
+    print(f"goal: grows by {GROWTH:.0%} at most in the second half, {FAILED:.1%} of the calls fail at most: {met}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0 if found["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
