@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_fixture import postgres_server
 
+pytest_plugins = ["servers_fixture"]
+
 
 @pytest.fixture(scope="session")
 def postgres_socket() -> Iterator[str]:

@@ -84,6 +84,10 @@ class Platform:
         """What it printed last."""
         return "".join(self._lines[-200:])
 
+    def printed(self) -> list[str]:
+        """Every line it has printed."""
+        return list(self._lines)
+
     def processes(self) -> list[psutil.Process]:
         """Every process of the platform but the supervisor."""
         assert self.process is not None

@@ -15,7 +15,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 ROOT = Path(__file__).parent.parent
-_PORTS = {"metrics": (8001, 9101), "logs": (8002, 9102), "traces": (8003, 9103), "alerts": (8004, 9104)}
+_PORTS = {
+    "metrics": (8001, 9101),
+    "logs": (8002, 9102),
+    "traces": (8003, 9103),
+    "alerts": (8004, 9104),
+    "mesh": (8006, 9106),
+}
 
 
 def free_offset(*ports: int) -> int:
@@ -36,7 +42,12 @@ def _can_bind(port: int) -> bool:
 
 
 class ServiceProcess:
-    """One service. `start` may be called again after `kill` or `stop`: the data stays."""
+    """One service. `start` may be called again after `kill` or `stop`: the data stays.
+
+    Attributes:
+        command: How it is started.
+        environment: What it is told.
+    """
 
     def __init__(self, name: str, data_dir: Path, **environment: str) -> None:
         self.name = name
@@ -45,7 +56,8 @@ class ServiceProcess:
         self.http = f"http://127.0.0.1:{_PORTS[name][1] + self.offset}"
         self._log = data_dir / f"{name}.log"
         data_dir.mkdir(parents=True, exist_ok=True)
-        self._environment = {
+        self.command = [sys.executable, "-m", "services", name]
+        self.environment = {
             **os.environ,
             "AIRIS_DATA_DIR": str(data_dir),
             "AIRIS_PORT_OFFSET": str(self.offset),
@@ -57,9 +69,9 @@ class ServiceProcess:
         """Returns when the service says SERVING."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services", self.name],
+                self.command,
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -17,6 +17,7 @@ from services.traces.config import TracesConfig
 from services.traces.ingest import Checker
 from services.traces.model import Span, SpanColumns
 from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
+from services.traces.store.port import SpanWriter
 
 CONFIG = TracesConfig()
 TENANT = "default"
@@ -26,9 +27,10 @@ _tokens = (f"token-{number}" for number in itertools.count())
 
 
 @contextmanager
-def trace_store(path: Path) -> Iterator[tuple[ClickHouseTraceStore, ClickHouse]]:
-    """An open store in a folder. One at a time may be open in a process."""
-    clickhouse = ClickHouse(f"chdb://{path}", query_threads=2, insert_threads=1)
+def trace_store(place: Path | str) -> Iterator[tuple[ClickHouseTraceStore, ClickHouse]]:
+    """An open store in a folder, of which one at a time may be open in a process, or by DSN."""
+    dsn = f"chdb://{place}" if isinstance(place, Path) else place
+    clickhouse = ClickHouse(dsn, query_threads=2, insert_threads=1)
     store = ClickHouseTraceStore(clickhouse, CONFIG)
 
     async def start() -> None:
@@ -52,7 +54,7 @@ def columns_of(spans: Iterable[Span], now_ns: int, tenant: str = TENANT) -> Span
 
 
 async def store_spans(
-    store: ClickHouseTraceStore, spans: Iterable[Span], now_ns: int, tenant: str = TENANT, token: str | None = None
+    store: SpanWriter, spans: Iterable[Span], now_ns: int, tenant: str = TENANT, token: str | None = None
 ) -> None:
     """Stores spans as one insert."""
     columns = columns_of(spans, now_ns, tenant)

@@ -33,6 +33,8 @@ from services.shared.errors import (
     UnavailableError,
 )
 
+LEASE = timedelta(seconds=4)
+
 
 @pytest.fixture
 async def world(postgres_dsn: str) -> AsyncIterator[World]:
@@ -45,7 +47,7 @@ async def test_several_replicas_migrate_an_empty_database_at_once(postgres_dsn: 
     await asyncio.gather(*(migrate(database) for database in databases))
     await migrate(databases[0])
     async with databases[0].transaction() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM alert_migrations") == 1
+        assert await connection.fetchval("SELECT count(*) FROM alert_migrations") == 3
     for database in databases:
         await database.close()
 
@@ -240,7 +242,7 @@ async def test_a_disabled_rule_is_not_taken(world: World) -> None:
 
 async def test_a_result_that_comes_after_its_rule_was_changed_is_dropped(world: World) -> None:
     await world.add_rule()
-    (due,) = await world.rules.take_due(world.clock(), 1)
+    (due,) = await world.rules.take_due(world.clock(), 1, LEASE)
     await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Other"), world.clock())
     written = await world.rules.record_evaluation(due, lambda groups: pytest.fail("not asked"), lambda _: False)
     assert written == ()
@@ -248,10 +250,43 @@ async def test_a_result_that_comes_after_its_rule_was_changed_is_dropped(world: 
 
 async def test_a_result_that_comes_after_a_newer_one_is_dropped(world: World) -> None:
     await world.add_rule()
-    (old,) = await world.rules.take_due(world.clock(), 1)
-    (new,) = await world.rules.take_due(world.clock.advance(10), 1)
+    (old,) = await world.rules.take_due(world.clock(), 1, LEASE)
+    (new,) = await world.rules.take_due(world.clock.advance(10), 1, LEASE)
     await world.rules.record_evaluation(new, lambda groups: (), lambda _: False)
     assert await world.rules.record_evaluation(old, lambda groups: pytest.fail("not asked"), lambda _: False) == ()
+
+
+async def test_an_evaluation_whose_taker_died_is_given_out_again_for_the_same_moment(world: World) -> None:
+    await world.add_rule()
+    (first,) = await world.rules.take_due(world.clock(), 1, LEASE)
+    assert await world.rules.take_due(world.clock.advance(3.9), 1, LEASE) == []
+    (again,) = await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)
+    assert again.at == first.at == START
+    await world.rules.record_evaluation(again, lambda groups: (), lambda _: False)
+    # Whoever was only slow has nothing to say any more, and the moments go on as if nothing had been.
+    assert await world.rules.record_evaluation(first, lambda groups: pytest.fail("not asked"), lambda _: False) == ()
+    assert await world.rules.take_due(world.clock.advance(5.9), 1, LEASE) == []
+    (following,) = await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)
+    assert following.at == START + timedelta(seconds=10)
+
+
+async def test_an_evaluation_that_failed_is_over(world: World) -> None:
+    await world.add_rule()
+    (due,) = await world.rules.take_due(world.clock(), 1, LEASE)
+    await world.rules.record_failure(due, "no answer")
+    assert await world.rules.take_due(world.clock.advance(9.9), 1, LEASE) == []
+    assert len(await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)) == 1
+
+
+async def test_a_moment_whose_taker_died_is_not_made_up_for_after_the_next_has_come(world: World) -> None:
+    await world.add_rule()
+    (lost,) = await world.rules.take_due(world.clock(), 1, timedelta(seconds=30))
+    (due,) = await world.rules.take_due(world.clock.advance(25), 1, timedelta(seconds=30))
+    assert due.at == START + timedelta(seconds=20)
+    await world.rules.record_failure(lost, "late")
+    assert await world.rules.take_due(world.clock.advance(4), 1, LEASE) == []
+    (following,) = await world.rules.take_due(world.clock.advance(1), 1, LEASE)
+    assert following.at == START + timedelta(seconds=30)
 
 
 async def test_events_cannot_be_changed_or_removed(world: World) -> None:
@@ -333,6 +368,25 @@ async def test_an_outbox_entry_goes_to_one_sender_and_comes_back_after_its_lease
     assert await world.outbox.take(world.clock.advance(19), 10, lease) == []
     again = await world.outbox.take(world.clock.advance(1), 10, lease)
     assert {(entry.key, entry.attempts) for entry in again} == {(key, 2) for key in keys}
+
+
+async def test_who_lost_the_lease_cannot_give_up_what_another_sends(world: World) -> None:
+    await world.add_channel()
+    world.signals.set("cpu", a=95, b=95)
+    await world.add_rule(group_by=("host",), channels=("ops",))
+    await world.evaluate()
+    lease = timedelta(seconds=20)
+    stale = await world.outbox.take(world.clock(), 10, lease)
+    newest = {entry.key: entry for entry in await world.outbox.take(world.clock.advance(20), 10, lease)}
+    for entry in stale:
+        await world.outbox.failed(entry, "late", world.clock.advance(1))
+    assert await world.kinds() == ["FIRING"] * 2
+    await world.outbox.sent(newest[stale[0].key], world.clock.advance(1))
+    # What was sent is sent, whoever holds the lease.
+    await world.outbox.sent(stale[1], world.clock.advance(1))
+    await world.outbox.failed(newest[stale[1].key], "refused as a repeat", world.clock.advance(1))
+    assert await world.kinds() == ["FIRING", "FIRING", "NOTIFIED", "NOTIFIED"]
+    assert await world.outbox.take(world.clock.advance(60), 10, lease) == []
 
 
 async def test_that_an_alert_ended_is_not_told_before_that_it_began(world: World) -> None:

@@ -9,12 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
+import pytest
 from fakes.alert_world import World, open_world, simple_rule
 
 from services.alerts.model import AlertState, Condition, EventKind, Source, WebhookTarget
 from services.alerts.state import by_hand
+from services.alerts.store.adapters.postgres import Postgres, open_pool
 from services.alerts.store.adapters.postgres_events import append
-from services.shared.errors import FailedPreconditionError, NotFoundError
+from services.shared.errors import FailedPreconditionError, NotFoundError, UnavailableError
 
 
 async def test_the_record_stays_whole_under_contention(postgres_dsn: str) -> None:
@@ -95,7 +98,7 @@ async def test_an_event_never_becomes_visible_after_one_with_a_greater_number(po
 
         async with world.database.transaction() as connection:
             event = by_hand(first, EventKind.NOTIFIED, world.clock(), "channels/x", "")
-            await append(connection, world.database.tenant, [event])
+            await append(connection, world.tenant, [event])
             other = asyncio.create_task(acknowledge_other())
             # It is either waiting for this transaction, or done: then it has overtaken.
             while not other.done() and not await waits_for_a_lock(world):
@@ -113,3 +116,53 @@ async def waits_for_a_lock(world: World) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
     return bool(count)
+
+
+async def test_a_replica_that_stops_amid_a_transaction_gives_its_locks_back(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn) as world:
+        await world.add_rule()
+        stopped = Postgres(await open_pool(postgres_dsn, 1, command_timeout=0.5))
+
+        async def stand_still() -> None:
+            async with stopped.transaction() as connection:
+                await connection.execute("SELECT * FROM alert_rules FOR UPDATE")
+                # It says nothing; somebody else changes the rule nevertheless, and in time.
+                await asyncio.wait_for(world.rules.delete("hot", "", world.clock()), 8)
+                await connection.execute("SELECT 1")
+
+        with pytest.raises(UnavailableError):
+            await stand_still()
+        await stopped.close()
+
+
+async def test_callers_of_connections_that_postgres_ends_are_told_to_come_again(postgres_dsn: str) -> None:
+    database = Postgres(await open_pool(postgres_dsn, 8, 5.0))
+    administrator = await asyncpg.connect(postgres_dsn)
+    answers, unavailable, ended = asyncio.Queue[int](), 0, False
+
+    async def caller() -> None:
+        nonlocal unavailable
+        while not ended:
+            try:
+                async with database.transaction() as connection:
+                    answers.put_nowait(await connection.fetchval("SELECT 1"))
+            except UnavailableError:
+                unavailable += 1
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(caller())
+            for _ in range(40):
+                for _ in range(50):
+                    assert await answers.get() == 1
+                # As when PostgreSQL itself ends: each connection is told so, whatever it is doing.
+                await administrator.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid != pg_backend_pid()"
+                )
+            ended = True
+        assert unavailable > 0
+    finally:
+        await administrator.close()
+        await database.close()

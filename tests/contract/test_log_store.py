@@ -6,11 +6,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 from airis.logs.v1 import logs_pb2
+from clickhouse_world import ENGINES, dsn_of, opened
+from elasticsearch_world import ELASTICSEARCH, elasticsearch_store
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
@@ -20,10 +22,17 @@ from services.logs.ingest import Checker
 from services.logs.model import MAX_ROWS, CountQuery, Cursor, Level, LogColumns, LogEntry, SearchQuery, Selection
 from services.logs.query import SCHEMA, LogQuery
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
+from services.logs.store.adapters.elasticsearch import ElasticsearchLogStore
+from services.logs.store.port import LogReader, LogWriter
+from services.shared.application import Store
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_ids import RecentIds
-from services.shared.clickhouse.client import ClickHouse
-from services.shared.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
+from services.shared.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    UnimplementedError,
+)
 from services.shared.filter import matches, read_filter
 
 MINUTE = 60_000_000_000
@@ -39,7 +48,12 @@ MESSAGES = (
     "GET /api/v1/orders 200",
     "서버 재시작 😀 완료 TIMEOUT",
 )
-SECONDS = 10.0
+SECONDS = 30.0
+
+
+class LogStore(LogWriter, LogReader, Store, Protocol):
+    """A log store as its service uses it."""
+
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,7 +67,8 @@ def sample_request() -> logs_pb2.IngestLogsRequest:
             level=chance.choice([1, 2, 2, 2, 3, 4, 5]),
             service=chance.choice(["결제", "shop", "mail", ""]),
             trace_id=chance.choice(["", "0af7651916cd43dd8448eb211c80319c"]),
-            labels={"host": f"h{chance.randrange(3)}"} if chance.random() < 0.8 else {},
+            # Empty is not absent, but one group with it.
+            labels={"host": chance.choice(["", "h1", "h2"])} if chance.random() < 0.8 else {},
             status_code=chance.choice([0, 200, 503]),
             duration_ms=chance.choice([0, 1.5, 1500]),
             user_id=chance.choice(["", "u1"]),
@@ -85,11 +100,20 @@ def placed(first: int, end: int, position: int) -> tuple[Position, Header, LogCo
     return Position(position), header(f"request-{position}"), columns(part)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClickHouseLogStore]:
-    clickhouse = ClickHouse(f"chdb://{tmp_path_factory.mktemp('clickhouse')}")
-    await clickhouse.open()
-    store = ClickHouseLogStore(clickhouse, LogsConfig(raw_retention_days=3650))
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[*ENGINES, ELASTICSEARCH])
+async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LogStore]:
+    if request.param == "elasticsearch":
+        async with elasticsearch_store(request.getfixturevalue("elasticsearch").url) as on_elasticsearch:
+            await fill(on_elasticsearch)
+            yield on_elasticsearch
+        return
+    async with opened(dsn_of(request.param, request, tmp_path_factory.mktemp("clickhouse"))) as clickhouse:
+        store = ClickHouseLogStore(clickhouse, LogsConfig(raw_retention_days=3650))
+        await fill(store)
+        yield store
+
+
+async def fill(store: LogStore) -> None:
     await store.open()
     await store.open()
     batches = [placed(first, end, position) for position, (first, end) in POSITIONS.items()]
@@ -97,8 +121,6 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Click
     await store.write(batches[2:], "token-2")
     # The same insert again, as after a crash.
     await store.write(batches[:2], "token-1")
-    yield store
-    await clickhouse.close()
 
 
 def expected_rows() -> list[dict[str, Any]]:
@@ -139,7 +161,7 @@ def chosen(query: Selection) -> list[dict[str, Any]]:
     return [row for row in ROWS if query.start <= row["timestamp"] < query.end and matches(condition, row)]
 
 
-async def search(store: ClickHouseLogStore, query: SearchQuery) -> list[LogEntry]:
+async def search(store: LogStore, query: SearchQuery) -> list[LogEntry]:
     return list((await LogQuery(store).search(query, SECONDS)).entries)
 
 
@@ -157,6 +179,7 @@ FILTERS = [
     'service = ""',
     "labels.host = h1 NOT labels:missing",
     "labels.host != h1",
+    'labels.host = ""',
     "metadata.attempt >= 2 metadata.cached = true",
     "status_code >= 500 duration > 1s",
     "trace_id = 0AF7651916CD43DD8448EB211C80319C user_id:*",
@@ -168,7 +191,7 @@ FILTERS = [
 @pytest.mark.parametrize("text", FILTERS)
 @pytest.mark.parametrize("newest_first", [True, False])
 async def test_a_search_finds_what_the_filter_says_in_a_total_order(
-    store: ClickHouseLogStore, text: str, newest_first: bool
+    store: LogStore, text: str, newest_first: bool
 ) -> None:
     found = await search(store, SearchQuery(selection(text), newest_first, 2000))
     expected = sorted(
@@ -179,7 +202,7 @@ async def test_a_search_finds_what_the_filter_says_in_a_total_order(
     assert text in ("", "timestamp >= 2026-09-21T14:30:00Z") or 0 < len(found) < len(ROWS)
 
 
-async def test_the_start_is_included_and_the_end_is_not(store: ClickHouseLogStore) -> None:
+async def test_the_start_is_included_and_the_end_is_not(store: LogStore) -> None:
     moment = ROWS[0]["timestamp"]
     for start, end in ((moment, moment + 1), (moment - 1, moment), (moment + 1, moment + 2)):
         found = await search(store, SearchQuery(selection("", start, end), True, 100))
@@ -188,7 +211,7 @@ async def test_the_start_is_included_and_the_end_is_not(store: ClickHouseLogStor
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-async def test_pages_visit_everything_once_while_entries_come_in(store: ClickHouseLogStore, newest_first: bool) -> None:
+async def test_pages_visit_everything_once_while_entries_come_in(store: LogStore, newest_first: bool) -> None:
     query = selection('labels.host = h2 OR service = "late"')
     position = 2000 if newest_first else 3000
     seen: list[int] = []
@@ -224,7 +247,7 @@ COUNTS = [
 @pytest.mark.parametrize(("text", "step", "group_by"), COUNTS)
 @pytest.mark.parametrize(("start", "end"), [(START, END), (START + 61_000_000_001, END - 59_000_000_003)])
 async def test_counts_equal_an_independent_calculation(
-    store: ClickHouseLogStore, text: str, step: int, group_by: tuple[str, ...], start: int, end: int
+    store: LogStore, text: str, step: int, group_by: tuple[str, ...], start: int, end: int
 ) -> None:
     # What other tests have added is told apart by its service.
     text = f'({text}) -service = "late"' if text else '-service = "late"'
@@ -246,7 +269,61 @@ async def test_counts_equal_an_independent_calculation(
     assert all(g.buckets == sorted(g.buckets) for g in counts.groups)
 
 
-async def test_highlights_are_where_the_words_are(store: ClickHouseLogStore) -> None:
+async def test_a_group_of_empty_and_absent_labels_is_counted_whole_among_many_others(store: LogStore) -> None:
+    start = START - 3 * DAY
+    others = [("absent", f"m{number:05}") for number in range(10_500) for _ in range(2)]
+    # Of one group most have the empty label, of the other few.
+    halves = [("", "z")] * 9 + [("absent", "z")] + [("", "a")] + [("absent", "a")] * 9
+    request = logs_pb2.IngestLogsRequest()
+    for number, (half, many) in enumerate(others + halves):
+        labels = {"many": many} if half == "absent" else {"many": many, "half": half}
+        request.entries.add(message="m", level=1, labels=labels).timestamp.FromNanoseconds(start + number % 2 * 10**9)
+    await store.write([(Position(6900), header(), columns(request))], "halves")
+    query = CountQuery(selection("", start, start + 2 * 10**9), 10**9, ("labels.half", "labels.many"))
+    counts = await LogQuery(store).count(query, SECONDS)
+    assert [(group.fields["labels.many"], group.count) for group in counts.groups[:2]] == [("a", 10), ("z", 10)]
+    assert [group.buckets for group in counts.groups[:2]] == [[(start, 5), (start + 10**9, 5)]] * 2
+    assert (len(counts.groups), counts.total) == (1000, len(request.entries))
+
+
+async def test_what_too_many_words_begin_with_for_a_store_is_said_to_be(store: LogStore) -> None:
+    start = START - 4 * DAY
+    request = logs_pb2.IngestLogsRequest()
+    for first in range(0, 120_000, 20_000):
+        words = " ".join(f"req-a{number:06}" for number in range(first, first + 20_000))
+        request.entries.add(message=words, level=1).timestamp.FromNanoseconds(start)
+    await store.write([(Position(6950), header(), columns(request))], "pieces")
+    for text in ('message : "req-a"', "req-a*"):
+        query = SearchQuery(selection(text, start, start + 1), True, 10)
+        if isinstance(store, ElasticsearchLogStore):
+            with pytest.raises(ResourceExhaustedError, match="longer words"):
+                await search(store, query)
+        else:
+            assert len(await search(store, query)) == 6
+    found = await search(store, SearchQuery(selection('message : "req-a04242"', start, start + 1), True, 10))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("text", ["timeout -서비", "timeout", "서비 OR level = ERROR"])
+async def test_the_first_few_are_the_first_of_all(store: LogStore, text: str) -> None:
+    whole = await search(store, SearchQuery(selection(text), True, 1000))
+    for limit in (1, 5, 50, 200):
+        assert await search(store, SearchQuery(selection(text), True, limit)) == whole[:limit]
+
+
+async def test_steps_that_are_not_whole_milliseconds_are_counted_or_refused(store: LogStore) -> None:
+    moment = ROWS[0]["timestamp"]
+    query = CountQuery(selection('-service = "late"', moment - 1_500_000, moment + 1_500_000), 1_500_000, ())
+    if not store.capabilities().fine_counts:
+        with pytest.raises(UnimplementedError, match="milliseconds"):
+            await LogQuery(store).count(query, SECONDS)
+        return
+    counts = await LogQuery(store).count(query, SECONDS)
+    expected = Counter(row["timestamp"] // 1_500_000 * 1_500_000 for row in chosen(query.selection))
+    assert dict(counts.groups[0].buckets) == expected
+
+
+async def test_highlights_are_where_the_words_are(store: LogStore) -> None:
     result = await LogQuery(store).search(SearchQuery(selection("timeout 서비"), True, 5), SECONDS)
     for entry, spans in zip(result.entries, result.highlights, strict=True):
         assert [entry.message[start:end].lower() for start, end in spans] == ["서비", "timeout"]
@@ -258,19 +335,19 @@ async def test_highlights_are_where_the_words_are(store: ClickHouseLogStore) -> 
     assert [list(spans) for spans in result.highlights] == [[]] * 5
 
 
-async def test_the_tail_gives_entries_in_the_order_of_ingest(store: ClickHouseLogStore) -> None:
+async def test_the_tail_gives_entries_in_the_order_of_ingest(store: LogStore) -> None:
     query = LogQuery(store)
     through = 9 * MAX_ROWS - 1
     seen: list[int] = []
     cursor = 7 * MAX_ROWS + 9
-    while page := await query.tail("default", query.condition("level >= ERROR"), cursor, through, 50, SECONDS):
+    while page := await query.tail("default", query.condition("level >= ERROR"), [(cursor, through)], 50, SECONDS):
         seen += [entry.ingest_position for entry in page]
         cursor = seen[-1]
     expected = [r["position"] for r in ROWS if r["level"] in ("ERROR", "FATAL")]
     assert seen == [position for position in expected if 7 * MAX_ROWS + 9 < position <= through]
 
 
-async def test_a_sample_is_the_newest_entries_cut_to_a_bounded_length(store: ClickHouseLogStore) -> None:
+async def test_a_sample_is_the_newest_entries_cut_to_a_bounded_length(store: LogStore) -> None:
     request = logs_pb2.IngestLogsRequest()
     entry = request.entries.add(message="긴" * 5000, level=3, service="late")
     entry.timestamp.FromNanoseconds(END - 1)
@@ -280,7 +357,7 @@ async def test_a_sample_is_the_newest_entries_cut_to_a_bounded_length(store: Cli
     assert len(samples) == 3
 
 
-async def test_patterns_and_anomalies_are_those_of_the_range(store: ClickHouseLogStore) -> None:
+async def test_patterns_and_anomalies_are_those_of_the_range(store: LogStore) -> None:
     found, sampled = await LogQuery(store).patterns(selection('-service = "late"'), SECONDS)
     assert sampled == len(ROWS)
     assert {p.template: p.count for p in found} == Counter(row["message"] for row in ROWS)
@@ -299,13 +376,13 @@ async def test_patterns_and_anomalies_are_those_of_the_range(store: ClickHouseLo
     assert first.score > 50
 
 
-async def test_one_tenant_never_sees_another(store: ClickHouseLogStore) -> None:
+async def test_one_tenant_never_sees_another(store: LogStore) -> None:
     assert await search(store, SearchQuery(selection(tenant="other"), True, 10)) == []
     assert (await LogQuery(store).count(CountQuery(selection(tenant="other"), MINUTE, ()), SECONDS)).total == 0
-    assert await store.tail("other", None, 0, 2**62, 10, SECONDS) == []
+    assert await store.tail("other", None, [(0, 2**62)], 10, SECONDS) == []
 
 
-async def test_every_kind_of_value_survives_the_round_trip(store: ClickHouseLogStore) -> None:
+async def test_every_kind_of_value_survives_the_round_trip(store: LogStore) -> None:
     request = logs_service_pb2.ExportLogsServiceRequest()
     record = request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=START - DAY + 123_456_789)
     record.body.string_value = "every kind\x00 of value"
@@ -354,7 +431,7 @@ async def test_every_kind_of_value_survives_the_round_trip(store: ClickHouseLogS
     }
 
 
-async def test_wrong_questions_are_refused(store: ClickHouseLogStore) -> None:
+async def test_wrong_questions_are_refused(store: LogStore) -> None:
     query = LogQuery(store)
     for group_by in (("message",), ("labels.",), ("labels",), ("level", "metadata.x")):
         with pytest.raises(InvalidArgumentError, match="group_by"):
@@ -367,7 +444,26 @@ async def test_wrong_questions_are_refused(store: ClickHouseLogStore) -> None:
         await query.patterns(selection(), 0.0)
 
 
-async def test_ids_of_stored_requests_are_read_back(store: ClickHouseLogStore) -> None:
+@pytest.mark.parametrize("part", ["(timeout OR (order AND ", "-(timeout OR -(서비 OR ", "-(order AND (timeout OR "])
+async def test_a_filter_may_be_as_deep_as_the_parser_takes(store: LogStore, part: str) -> None:
+    text = part * 16 + "mail" + "))" * 16
+    found = await search(store, SearchQuery(selection(text), True, 5000))
+    # Others are of other tests.
+    positions = [entry.ingest_position for entry in found if entry.ingest_position // MAX_ROWS in POSITIONS]
+    assert sorted(positions) == [row["position"] for row in chosen(selection(text))]
+
+
+async def test_what_is_too_deep_for_a_store_is_said_to_be(store: LogStore) -> None:
+    text = "(order timeout OR " * 32 + "mail" + ")" * 32
+    if isinstance(store, ElasticsearchLogStore):
+        with pytest.raises(InvalidArgumentError, match="flatten it"):
+            await search(store, SearchQuery(selection(text), True, 2000))
+        return
+    found = await search(store, SearchQuery(selection(text), True, 5000))
+    assert sum(entry.ingest_position // MAX_ROWS in POSITIONS for entry in found) == len(chosen(selection(text)))
+
+
+async def test_ids_of_stored_requests_are_read_back(store: LogStore) -> None:
     now = time.time_ns()
     request = logs_pb2.IngestLogsRequest(entries=[logs_pb2.LogEntry(message="m", service="late")])
     fresh = Header("default", convert.UNARY, now, 1, request_id="fresh")
@@ -378,7 +474,7 @@ async def test_ids_of_stored_requests_are_read_back(store: ClickHouseLogStore) -
     assert len(recent) == 1
 
 
-async def test_too_many_buckets_are_refused(store: ClickHouseLogStore) -> None:
+async def test_too_many_buckets_are_refused(store: LogStore) -> None:
     request = logs_pb2.IngestLogsRequest()
     for number in range(20):
         for at in range(10_500):

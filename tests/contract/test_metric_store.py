@@ -11,6 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 import pytest_asyncio
+from clickhouse_world import ENGINES, dsn_of, opened
 
 from services.metrics.config import MetricsConfig
 from services.metrics.model import Aggregation, Kind, MetricColumns, RangeQuery, SeriesRow
@@ -19,7 +20,6 @@ from services.metrics.series import series_id
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_ids import RecentIds
-from services.shared.clickhouse.client import ClickHouse
 from services.shared.errors import FailedPreconditionError, ResourceExhaustedError
 
 BASE = 1_790_000_000_000 // 3_600_000 * 3_600_000
@@ -34,18 +34,18 @@ SAMPLES = [
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClickHouseMetricStore]:
-    clickhouse = ClickHouse(f"chdb://{tmp_path_factory.mktemp('clickhouse')}")
-    await clickhouse.open()
-    store = ClickHouseMetricStore(clickhouse, MetricsConfig())
-    await store.open()
-    for first in range(0, len(SAMPLES), 500):
-        await store.write([(header(first), columns("cpu", SAMPLES[first : first + 500]))], f"token-{first}")
-    # The same insert again, as after a crash.
-    await store.write([(header(0), columns("cpu", SAMPLES[:500]))], "token-0")
-    yield store
-    await clickhouse.close()
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENGINES)
+async def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ClickHouseMetricStore]:
+    async with opened(dsn_of(request.param, request, tmp_path_factory.mktemp("clickhouse"))) as clickhouse:
+        store = ClickHouseMetricStore(clickhouse, MetricsConfig())
+        await store.open()
+        for first in range(0, len(SAMPLES), 500):
+            await store.write([(header(first), columns("cpu", SAMPLES[first : first + 500]))], f"token-{first}")
+        # The same insert again, as after a crash.
+        await store.write([(header(0), columns("cpu", SAMPLES[:500]))], "token-0")
+        yield store
 
 
 def header(number: int) -> Header:

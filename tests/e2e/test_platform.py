@@ -364,6 +364,13 @@ def test_status_shows_each_process_with_its_engine(platform: Platform) -> None:
         assert word in done.stdout
 
 
+def test_no_service_loads_pandas_whatever_it_was_asked(platform: Platform) -> None:
+    for name in SERVICES:
+        loaded = {Path(mapped.path).parts for mapped in psutil.Process(platform.state()[name]["pid"]).memory_maps()}
+        assert any("grpc" in parts for parts in loaded)
+        assert not any("pandas" in parts for parts in loaded)
+
+
 def test_a_new_start_finds_the_data_of_the_last(platform: Platform) -> None:
     send(platform, "kept", 1, 10)
     platform.stop()

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from services.alerts.checks import check_rule
@@ -60,6 +62,7 @@ class FakeSignals:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.asked: list[tuple[str, datetime]] = []
+        self.tenants: list[str] = []
 
     def set(self, subject: str, value: float | None = None, **groups: float) -> None:
         """One number without groups, or numbers by the value of the label `host`."""
@@ -68,8 +71,9 @@ class FakeSignals:
             values[()] = value
         self.answers[subject] = values
 
-    async def read(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
+    async def read(self, tenant: str, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
         self.asked.append((condition.subject, end))
+        self.tenants.append(tenant)
         await asyncio.sleep(0)
         answer = self.answers.get(condition.subject, {})
         if isinstance(answer, Exception):
@@ -94,9 +98,21 @@ class FakeSender:
         return [payload["event"] for _, payload in self.sent]
 
 
+class OfTenant:
+    """A store, or queries, as one tenant sees them: the tenant is every first argument."""
+
+    def __init__(self, target: Any, tenant: str) -> None:
+        self._target = target
+        self._tenant = tenant
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._target, name)
+        return partial(method, self._tenant) if "tenant" in signature(method).parameters else method
+
+
 @dataclass
 class World:
-    """All parts, put together."""
+    """All parts, put together. Stores and queries are those of `tenant`; evaluator and sender are everybody's."""
 
     database: Postgres
     signal: PostgresEventSignal
@@ -104,26 +120,38 @@ class World:
     signals: FakeSignals = field(default_factory=FakeSignals)
     sender_fake: FakeSender = field(default_factory=FakeSender)
     config: AlertsConfig = CONFIG
+    tenant: str = "default"
 
     def __post_init__(self) -> None:
         self.new_id = TimeOrderedIds(self.clock)
-        self.rules = PostgresRuleStore(self.database, self.new_id)
-        self.silences = PostgresSilenceStore(self.database, self.new_id)
-        self.channels = PostgresChannelStore(self.database, self.new_id)
-        self.policies = PostgresPolicyStore(self.database, self.new_id)
-        self.alerts = PostgresAlertStore(self.database)
+        self.all_rules = PostgresRuleStore(self.database, self.new_id)
+        self.all_silences = PostgresSilenceStore(self.database, self.new_id)
+        self.all_channels = PostgresChannelStore(self.database, self.new_id)
         self.outbox = PostgresOutbox(self.database)
-        self.rule_queries = ResourceQueries(self.rules, check_rule, self.clock, self.new_id)
-        self.alert_queries = AlertQueries(self.alerts, self.silences, self.signal, self.clock, self.config)
+        self.rules = self._own(self.all_rules)
+        self.silences = self._own(self.all_silences)
+        self.channels = self._own(self.all_channels)
+        self.policies = self._own(PostgresPolicyStore(self.database, self.new_id))
+        alerts = PostgresAlertStore(self.database)
+        self.alerts = self._own(alerts)
+        self.rule_queries = self._own(ResourceQueries(self.all_rules, check_rule, self.clock, self.new_id))
+        self.alert_queries = self._own(AlertQueries(alerts, self.all_silences, self.signal, self.clock, self.config))
         self.evaluator = self.new_evaluator()
         self.sender = self.new_sender({WebhookTarget: self.sender_fake})
 
+    def of(self, tenant: str) -> World:
+        """The same world, as another tenant sees it."""
+        return replace(self, tenant=tenant)
+
+    def _own(self, target: Any) -> OfTenant:
+        return OfTenant(target, self.tenant)
+
     def new_evaluator(self) -> Evaluator:
-        return Evaluator(self.rules, self.silences, self.signals, self.config, self.clock, self.new_id)
+        return Evaluator(self.all_rules, self.all_silences, self.signals, self.config, self.clock, self.new_id)
 
     def new_sender(self, senders: Mapping[type, Any], random: Callable[[], float] = lambda: 1.0) -> Sender:
-        notifier = Notifier(self.channels, NoSentMarks(), senders)
-        return Sender(self.outbox, self.silences, notifier, self.config, self.clock, random)
+        notifier = Notifier(self.all_channels, NoSentMarks(), senders)
+        return Sender(self.outbox, self.all_silences, notifier, self.config, self.clock, random)
 
     async def evaluate(self, seconds: float = 0) -> int:
         """Lets time pass, then evaluates what is due."""
@@ -137,21 +165,25 @@ class World:
 
     async def add_channel(self, name: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
         channel = Channel(id=name, webhook=WebhookTarget(url, secret))
-        return await self.channels.create(channel, self.clock())
+        created: Channel = await self.channels.create(channel, self.clock())
+        return created
 
     async def add_rule(self, rule: AlertRule | None = None, **changes: Any) -> AlertRule:
-        return await self.rules.create(replace(rule or simple_rule(), **changes), self.clock())
+        created: AlertRule = await self.rules.create(replace(rule or simple_rule(), **changes), self.clock())
+        return created
 
     async def add_silence(self, seconds: float, filter_text: str = "", name: str = "quiet") -> Silence:
         now = self.clock()
         silence = Silence(id=name, filter=filter_text, start_time=now, end_time=now + timedelta(seconds=seconds))
-        return await self.silences.create(silence, now)
+        created: Silence = await self.silences.create(silence, now)
+        return created
 
     async def kinds(self, alert: str = "") -> list[str]:
         return [event.kind.name for event in await self.all_events(alert)]
 
     async def all_events(self, alert: str = "") -> Sequence[AlertEvent]:
-        return await self.alerts.events(alert, 0, 10_000)
+        events: Sequence[AlertEvent] = await self.alerts.events(alert, 0, 10_000)
+        return events
 
 
 def simple_rule(**changes: Any) -> AlertRule:

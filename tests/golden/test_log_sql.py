@@ -12,7 +12,7 @@ from services.logs.model import CountQuery, Cursor, SearchQuery, Selection
 from services.logs.query import SCHEMA
 from services.logs.store.adapters import clickhouse_sql
 from services.shared.filter import read_filter
-from services.shared.filter.clickhouse import TEXT_INDEX
+from services.shared.filter.clickhouse import PAIR_INDEX, TEXT_INDEX
 
 FOLDER = Path(__file__).parent / "logs"
 MINUTE = 60_000_000_000
@@ -38,8 +38,8 @@ CASES = {
     "search_oldest_next_page": search(
         SearchQuery(selection('metadata.code = 5 labels.env != "dev"'), False, 51, CURSOR)
     ),
-    "search_backlog": search(SearchQuery(selection(), True, 10, through=9 << 24)),
-    "tail": clickhouse_sql.tail("default", read_filter("서비 -level = DEBUG", SCHEMA), 1 << 24, 2 << 24, 200),
+    "search_backlog": search(SearchQuery(selection(), True, 10, arrived=((0, 9 << 18),))),
+    "tail": clickhouse_sql.tail("default", read_filter("서비 -level = DEBUG", SCHEMA), ((1, 2), (9, 12)), 200),
     "count_by_level_from_the_rollup": count(CountQuery(selection("service = a"), MINUTE, ("level", "service"))),
     "count_with_cut_minutes": count(CountQuery(selection("", START - 1), 5 * MINUTE, ("level",))),
     "count_by_label_with_text": count(CountQuery(selection("refused"), 10**9, ("labels.k8s.pod", "service"))),
@@ -63,5 +63,7 @@ def test_every_golden_file_has_a_case() -> None:
 
 
 def test_the_message_has_the_index_that_full_text_is_compiled_for() -> None:
-    migration = (files("services.logs.store") / "sql" / "0001_logs.sql").read_text()
-    assert TEXT_INDEX.format(column="message") in migration
+    migrations = files("services.logs.store") / "sql"
+    assert TEXT_INDEX.format(column="message") in (migrations / "0001_logs.sql").read_text()
+    added = PAIR_INDEX.format(column="message").replace("INDEX ", "ADD INDEX IF NOT EXISTS ", 1)
+    assert added in (migrations / "0005_pairs_of_characters.sql").read_text()

@@ -34,8 +34,7 @@ def latency(operation: str, start: int = START, end: int = END) -> Any:
 
 
 CASES: dict[str, Any] = {
-    "trace_bounds": clickhouse_sql.trace_bounds("default", "ab" * 16),
-    "trace": clickhouse_sql.trace("default", "ab" * 16, START, END, 10_001),
+    "trace": clickhouse_sql.trace("default", "ab" * 16, 10_001),
     "outlines": clickhouse_sql.outlines("default", ["ab" * 16, "cd" * 16], START, END),
     "search_newest": search("service = cart status = ERROR duration > 100ms", TraceOrder.NEWEST),
     "search_newest_window": search("", TraceOrder.NEWEST, (END - MINUTE, "ab" * 16), END - 9 * MINUTE),

@@ -28,6 +28,8 @@ from grpc_status import rpc_status
 
 from services.alerts.app import AlertsApplication
 from services.alerts.config import AlertsConfig, MailConfig
+from services.shared.auth.config import AuthConfig
+from services.shared.discovery.config import DiscoveryConfig
 
 
 class FakeMetrics(metrics_pb2_grpc.MetricsServiceServicer):
@@ -161,6 +163,9 @@ async def stage(postgres_dsn: str) -> AsyncIterator[Stage]:
             logs=SimpleNamespace(grpc_port=1),
             postgres=SimpleNamespace(dsn=postgres_dsn),
             redis=SimpleNamespace(url=""),
+            auth=AuthConfig(),
+            discovery=DiscoveryConfig(),
+            embedded=True,
             host="127.0.0.1",
             port_offset=0,
             address=lambda port: f"127.0.0.1:{port}",

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from airis.client import AirisClient
@@ -16,6 +15,7 @@ from airis.metrics.v1 import metrics_pb2
 from services.alerts.evaluate import group_key
 from services.alerts.model import Aggregation, Condition, Source
 from services.alerts.signals.adapters.airis_client import ClientSignals
+from services.config import Configuration
 from services.metrics.app import build
 from services.metrics.config import MetricsConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
@@ -32,7 +32,7 @@ def free_port() -> int:
 @pytest.fixture
 async def metrics(tmp_path: Path) -> AsyncIterator[AirisClient]:
     config = MetricsConfig(grpc_port=free_port(), http_port=free_port())
-    application = build(SimpleNamespace(metrics=config, data_dir=tmp_path, host="127.0.0.1", port_offset=0))
+    application = build(Configuration(metrics=config, data_dir=tmp_path))
     await application.start()
     async with AirisClient(f"127.0.0.1:{config.grpc_port}") as client:
         yield client
@@ -55,7 +55,7 @@ async def test_every_aggregation_of_a_window_is_that_of_exactly_its_points(metri
         condition = Condition(
             Source.METRIC, "jobs", filter=filter_text, aggregation=function, quantile=1.0, window=timedelta(minutes=1)
         )
-        return dict((await signals.read(condition, ["labels.host"], end)).values)
+        return dict((await signals.read("default", condition, ["labels.host"], end)).values)
 
     window = range(60, 120)
     expected = {
@@ -83,4 +83,6 @@ async def test_a_service_that_is_not_there_is_unavailable() -> None:
     async with AirisClient(f"127.0.0.1:{free_port()}") as client:
         signals = ClientSignals(client, timeout=5, max_groups=100)
         with pytest.raises(UnavailableError, match="Logs answered UNAVAILABLE"):
-            await signals.read(Condition(Source.LOGS, "x", aggregation=Aggregation.COUNT), [], datetime.now(UTC))
+            await signals.read(
+                "default", Condition(Source.LOGS, "x", aggregation=Aggregation.COUNT), [], datetime.now(UTC)
+            )

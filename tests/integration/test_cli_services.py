@@ -82,18 +82,19 @@ async def test_metrics_are_sent_listed_and_queried(targets: dict[str, str], tmp_
     assert (bulk.returncode, bulk.stdout) == (1, "Stored 2,500 points.\n")
     assert bulk.stderr.startswith("airis: 1 point refused. Point 2501: metrics[500].name")
 
-    async def is_listed() -> bool:
-        listed = json.loads((await airis(target, "metrics", "list", "--output", "json")).stdout)
-        return any(metric["metric"] == "load" and metric["seriesCount"] == "2" for metric in listed.get("metrics", []))
-
-    await eventually(is_listed)
     arguments = ("metrics", "query", "load", "--aggregation", "count", "--group-by", "host", "--since", "1h")
+
+    async def are_counted() -> bool:
+        answer = json.loads((await airis(target, *arguments, "--output", "json")).stdout)
+        counts = {s["labels"]["host"]: sum(point["value"] for point in s["points"]) for s in answer.get("series", [])}
+        return counts == {"a": 1, "b": 2500}
+
+    await eventually(are_counted)
+    listed = json.loads((await airis(target, "metrics", "list", "--output", "json")).stdout)
+    assert [metric["seriesCount"] for metric in listed["metrics"] if metric["metric"] == "load"] == ["2"]
     table = await airis(target, *arguments)
     assert "host=a" in table.stdout
     assert any(spark in table.stdout for spark in "▁▂▃▄▅▆▇█")
-    answer = json.loads((await airis(target, *arguments, "--output", "json")).stdout)
-    counts = {s["labels"]["host"]: sum(point["value"] for point in s["points"]) for s in answer["series"]}
-    assert counts == {"a": 1, "b": 2500}
 
 
 async def test_logs_are_sent_searched_and_followed(targets: dict[str, str]) -> None:

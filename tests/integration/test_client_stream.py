@@ -27,6 +27,9 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from resilience import BreakerSettings
+from resilience.grpc.client import ClientSettings
+
 Response = metrics_pb2.StreamMetricsResponse
 Stream = Callable[["Server", Any, Any], AsyncIterator[Response]]
 
@@ -84,12 +87,12 @@ class Server(metrics_pb2_grpc.MetricsServiceServicer):
 
 
 @asynccontextmanager
-async def serving(script: Stream) -> AsyncIterator[tuple[Server, AirisClient]]:
+async def serving(script: Stream, **options: Any) -> AsyncIterator[tuple[Server, AirisClient]]:
     server, servicer = grpc.aio.server(), Server(script)
     metrics_pb2_grpc.add_MetricsServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with AirisClient(f"127.0.0.1:{port}") as client:
+    async with AirisClient(f"127.0.0.1:{port}", **options) as client:
         yield servicer, client
     await server.stop(None)
 
@@ -160,6 +163,31 @@ async def test_every_batch_arrives_once_and_in_order_whatever_the_server_does(se
         assert session.acknowledged_through >= 200
         assert [server.stored[number] for number in range(1, 201)] == [float(number) for number in range(1, 201)]
         assert server.streams > 1
+
+
+@pytest.mark.parametrize(("producer_id", "first_known"), [(None, 0), ("agent-7", None)])
+async def test_the_server_is_told_what_the_sender_knows_to_be_settled(
+    producer_id: str | None, first_known: int | None
+) -> None:
+    opens: list[int | None] = []
+
+    async def breaking(server: Server, requests: Any, context: Any) -> AsyncIterator[Response]:
+        async for request in requests:
+            if request.HasField("open"):
+                opens.append(request.open.settled_through if request.open.HasField("settled_through") else None)
+                yield opened(server.resume_after)
+                continue
+            server.store(request.batch)
+            yield ack(server.resume_after)
+            if server.streams == 1:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
+
+    async with serving(breaking) as (_, client), new_session(client, producer_id=producer_id) as session:
+        await session.send([point(1.0)])
+        await session.flush()
+        await session.send([point(2.0)])
+        await session.flush()
+    assert opens == [first_known, 1]
 
 
 async def test_sending_waits_while_the_server_acknowledges_nothing() -> None:
@@ -362,6 +390,26 @@ async def test_unary_batches_are_repeated_under_the_same_request_id() -> None:
         assert len(server.requests) == 3
         assert len(set(server.requests)) == 1
         assert sender.stored_items == 1
+
+
+async def test_a_batch_that_the_circuit_breaker_holds_back_is_not_counted_as_sent() -> None:
+    async def unavailable(context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+
+    breaker = BreakerSettings(consecutive_failures=1, open_seconds=0.5, half_open_calls=1, half_open_successes=1)
+    async with serving(faithful, resilience=ClientSettings(breaker=breaker)) as (server, client):
+        server.answers = [unavailable, None]
+        # The first delay is shorter than the time that the breaker is open.
+        async with client.metrics.unary_sender(max_attempts=2) as sender:
+            await sender.send([point(1)])
+        assert sender.stored_items == 1
+        assert len(server.requests) == 2
+        server.answers = [unavailable]
+        sender = client.metrics.unary_sender(give_up_after=0.0)
+        await sender.send([point(1)])
+        with pytest.raises(UnavailableError, match="breaker is open"):
+            await sender.flush()
+        assert len(server.requests) == 3
 
 
 async def test_unary_batches_are_not_repeated_for_ever_nor_when_it_is_no_use() -> None:

@@ -131,7 +131,7 @@ def test_the_platform_starts_restarts_what_dies_and_leaves_nothing_behind(platfo
     assert "PostgreSQL 18" in table
     with urllib.request.urlopen(f"http://127.0.0.1:{9901 + platform.offset}/clusters") as clusters:
         text = clusters.read().decode()
-    assert text.count("health_flags::healthy") == 7, text
+    assert text.count("health_flags::healthy") == text.count("health_flags::") > 7, text
 
     first = platform.state()
     os.kill(first["processes"]["logs"]["pid"], signal.SIGKILL)

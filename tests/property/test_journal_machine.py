@@ -111,7 +111,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def knows_what_is_not_committed(self) -> None:
-        assert self.journal.committed == self.committed
+        assert self.loop.run_until_complete(self.journal.committed()) == (self.committed,)
         expected = [(n, self.published[n][0]) for n in range(self.committed + 1, len(self.published) + 1)]
         assert list(self.journal.uncommitted()) == expected
         assert (self.journal.backlog_bytes == 0) == (not expected)

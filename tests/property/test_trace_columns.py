@@ -308,6 +308,7 @@ def test_what_json_cannot_carry_leaves_as_text_and_never_as_a_wrong_number() -> 
     assert convert.value({"a": [True, None]}) == to_value({"a": [True, None]})
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_bytes_that_are_no_request_are_refused_or_read_and_never_crash(payload: bytes) -> None:
     for message_type in (convert.UNARY, convert.STREAM, convert.OTLP):

@@ -197,7 +197,7 @@ class MemoryRules:
     def __init__(self, ids: list[str]) -> None:
         self.ids = sorted(ids)
 
-    async def list(self, after: str, limit: int) -> list[AlertRule]:
+    async def list(self, tenant: str, after: str, limit: int) -> list[AlertRule]:
         rule = AlertRule(display_name="r", conditions=())
         return [replace(rule, id=each) for each in self.ids if each > after][:limit]
 
@@ -213,7 +213,7 @@ async def test_pages_give_everything_that_is_wanted_once_and_in_order(ids: list[
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        page = await queries.list(size, cursor, lambda rule: letter in rule.id)
+        page = await queries.list("default", size, cursor, lambda rule: letter in rule.id)
         assert len(page.items) == size or page.cursor is None
         seen += [rule.id for rule in page.items]
         cursor = page.cursor

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from airis.alerts.v1 import alerts_pb2
 from airis.client import AirisClient, AirisError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from airis.client.backoff import Backoff
 from airis.client.cli.output import explain
 from airis.client.errors import from_status
-from airis.client.policy import Deadlines
 from airis.client.signals.alerts import Alerts
 from airis.client.signals.logs import Logs
 from airis.client.signals.metrics import Metrics
@@ -20,18 +17,9 @@ from airis.client.signals.resources import Resources
 from airis.client.signals.traces import Traces
 from airis.client.sync import SyncAlerts, SyncLogs, SyncMetrics, SyncResources, SyncTraces
 from airis.client.times import duration, timestamp
-from airis.logs.v1 import logs_pb2
-from airis.metrics.v1 import metrics_pb2
-from airis.traces.v1 import traces_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-
-SERVICES = [
-    service
-    for module in (metrics_pb2, logs_pb2, traces_pb2, alerts_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
-]
 
 
 def status(code: int, message: str, *details: Message) -> status_pb2.Status:
@@ -89,20 +77,6 @@ def test_a_retry_delay_and_a_resource_are_told() -> None:
 
 def test_an_unknown_code_is_still_an_airis_error() -> None:
     assert type(from_status(status(99, "odd"))) is AirisError
-
-
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
-def test_every_rpc_has_a_deadline_from_the_contract(service: object) -> None:
-    deadlines = Deadlines(service)
-    for method in service.methods:
-        seconds = deadlines.seconds(method.name)
-        if method.server_streaming:
-            assert seconds is None
-        else:
-            assert seconds is not None
-            assert 0 < seconds <= 60
-        assert deadlines.seconds(method.name, 1.5) == 1.5
-        assert deadlines.seconds(method.name, math.inf) is None
 
 
 def test_the_blocking_client_has_what_the_asynchronous_one_has() -> None:

@@ -61,7 +61,7 @@ def test_a_number_that_json_lacks_is_kept_by_name_in_what_is_known_of_a_series()
     metric.metadata["number"].number_value = math.inf
     payload = metrics_pb2.IngestMetricsRequest(metrics=[metric]).SerializeToString()
     points, _ = metrics.decode(metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name, payload)
-    assert json.loads(points.samples.column("metadata").to_pylist()[0]) == {"number": "Infinity"}
+    assert json.loads(points.metrics.column("metadata").to_pylist()[0]) == {"number": "Infinity"}
 
 
 def nested(levels: int, as_map: bool) -> common_pb2.AnyValue:

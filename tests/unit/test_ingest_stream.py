@@ -18,6 +18,7 @@ class Peer:
     """A sender and a store whose outcomes the test decides, batch by batch."""
 
     def __init__(self, settled: int = 0) -> None:
+        self._settled = settled
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.begun: asyncio.Queue[tuple[int, asyncio.Future[Receipt]]] = asyncio.Queue()
         self.refused: list[int] = []
@@ -30,9 +31,12 @@ class Peer:
                 metrics_pb2.StreamMetricsResponse,
                 self._ingest,
                 settle=lambda _, sequence: self.refused.append(sequence),
-                highest_sequence=lambda _: settled,
+                resume_after=self._resume_after,
             ),
         )
+
+    async def _resume_after(self, producer_id: str, known: int | None) -> int:
+        return max(self._settled, known or 0)
 
     async def _requests(self) -> AsyncIterator[bytes]:
         while (payload := await self.requests.get()) is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from services.shared.bus.adapters import journal_segments
 from services.shared.bus.adapters.journal import Journal
 from services.shared.bus.adapters.journal_framing import encode_header, encode_start
 from services.shared.bus.port import Batch, Header, InsertLimits, Position
@@ -51,9 +52,9 @@ def segments(directory: Path) -> list[Path]:
 
 
 async def drain(journal: Journal[bytes]) -> list[str]:
-    last = journal.committed + len(journal.uncommitted())
+    last = (await journal.committed())[0] + len(journal.uncommitted())
     names = []
-    while journal.committed < last:
+    while (await journal.committed())[0] < last:
         insert = await journal.next_insert()
         assert all(each.columns == each.payload for _, each in insert.batches)
         names += [each.header.request_id for _, each in insert.batches]
@@ -254,6 +255,16 @@ async def test_a_full_disk_refuses_and_the_journal_goes_on_when_there_is_space(t
         assert await drain(journal) == ["a", "e"]
 
 
+async def test_the_last_room_of_a_disk_is_left_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(journal_segments, "_LEAST_FREE_BYTES", 1 << 62)
+            with pytest.raises(ResourceExhaustedError) as refused:
+                await journal.publish(batch("a"))
+        assert refused.value.reason == "DISK_FULL"
+        assert await journal.publish(batch("b")) == 1
+
+
 async def test_after_a_failed_sync_nothing_is_taken_until_reopened(tmp_path: Path) -> None:
     crash, arm = failing("after write", errno.EIO)
     async with opened(tmp_path, crash_point=crash) as journal:
@@ -280,6 +291,23 @@ async def test_after_a_failed_sync_of_the_checkpoint_everything_stops(tmp_path: 
                 await call
     async with opened(tmp_path) as journal:
         assert await drain(journal) == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+async def test_a_checkpoint_without_room_is_written_later(code: int, tmp_path: Path) -> None:
+    left = ["before boundary"]
+
+    def crash(name: str) -> None:
+        if name in left:
+            left.remove(name)
+            raise OSError(code, "injected")
+
+    async with opened(tmp_path, crash_point=crash) as journal:
+        await journal.publish(batch("a"))
+        with pytest.raises(UnavailableError, match="full"):
+            await journal.next_insert()
+        await journal.publish(batch("b"))
+        assert await drain(journal) == ["a", "b"]
 
 
 async def test_a_batch_larger_than_the_journal_is_refused_for_good(tmp_path: Path) -> None:

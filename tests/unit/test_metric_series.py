@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from services.metrics.model import SeriesRow
@@ -38,30 +39,60 @@ def test_the_order_of_labels_does_not_matter_but_every_part_does() -> None:
     assert len({base, *others}) == 8
 
 
+def encoded(*texts: bytes) -> pa.DictionaryArray:
+    return pa.array(texts, pa.binary()).dictionary_encode()
+
+
+def test_points_of_one_series_have_one_key_and_others_another() -> None:
+    index = SeriesIndex()
+    index.begin(0)
+    keys = index.keys(
+        "a", encoded(b"m", b"m", b"n", b"m", b"m"), encoded(*[b"l"] * 3, b"k", b"l"), encoded(*[b"r"] * 5)
+    )
+    assert keys[0] == keys[1] == keys[4]
+    assert len({*keys.tolist()}) == 3
+    # Later batches, in which other texts come first, and other tenants.
+    again = index.keys("a", encoded(b"x", b"m"), encoded(b"y", b"l"), encoded(b"z", b"r"))
+    assert again[1] == keys[0]
+    assert index.keys("b", encoded(b"m"), encoded(b"l"), encoded(b"r"))[0] not in keys
+
+
 def test_a_series_is_written_until_the_store_has_it() -> None:
     index = SeriesIndex()
     index.begin(0)
-    assert index.find(["key"]) == [None]
-    index.add("key", ROW)
-    assert index.find(["key"]) == [7]
-    assert index.unwritten([7, None]) == [ROW]
+    assert index.find([1]) == [None]
+    index.add(1, ROW)
+    assert index.find([1]) == [7]
+    assert index.unwritten("default", [7, None]) == [ROW]
     index.written([ROW])
-    assert index.unwritten([7]) == []
+    assert index.unwritten("default", [7]) == []
+
+
+def test_a_tenant_that_finds_the_id_of_anothers_series_does_not_displace_it() -> None:
+    index = SeriesIndex()
+    index.begin(0)
+    index.add(1, ROW)
+    intruder = SeriesRow("intruder", "crafted", ROW.series_id, "GAUGE", "", {}, "")
+    index.add(2, intruder)
+    assert index.unwritten("default", [7]) == [ROW]
+    index.written([intruder])
+    assert index.unwritten("default", [7]) == [ROW]
+    assert index.unwritten("intruder", [7]) == []
 
 
 def test_a_new_day_writes_every_series_again() -> None:
     index = SeriesIndex()
     index.begin(DAY - 1)
-    index.add("key", ROW)
+    index.add(1, ROW)
     index.written([ROW])
     index.begin(DAY)
-    assert index.find(["key"]) == [None]
+    assert index.find([1]) == [None]
 
 
 def test_the_index_is_bounded() -> None:
     index = SeriesIndex(capacity=10)
     index.begin(0)
     for number in range(11):
-        index.add(str(number), SeriesRow("default", "cpu", number, "GAUGE", "", {}, ""))
+        index.add(number, SeriesRow("default", "cpu", number, "GAUGE", "", {}, ""))
     index.begin(1)
-    assert index.find(["0", "10"]) == [None, 10]
+    assert index.find([0, 10]) == [None, None]

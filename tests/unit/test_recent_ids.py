@@ -207,3 +207,31 @@ async def test_gaps_of_a_producer_are_bounded(clock: Clock, log: Log) -> None:
         await ids.publish_once(stream(sequence), log.publish)
     assert ids.highest_sequence("default", "p") > 0
     assert not (await ids.publish_once(stream(2_997), log.publish))[1]
+
+
+@pytest.mark.parametrize("is_known_late", [False, True], ids=["refused before", "failed after"])
+async def test_what_another_instance_took_is_not_waited_for(clock: Clock, log: Log, is_known_late: bool) -> None:
+    ids = RecentIds(clock=clock)
+    await ids.publish_once(stream(1), log.publish)
+    log.failures = 1
+    log.gate.clear()
+    failing = asyncio.create_task(ids.publish_once(stream(2), log.publish))
+    await asyncio.sleep(0)
+    if is_known_late:
+        ids.load_producers([("default", "p", 5, clock.now)])
+    log.gate.set()
+    with pytest.raises(UnavailableError):
+        await failing
+    if not is_known_late:
+        ids.load_producers([("default", "p", 5, clock.now)])
+    assert await ids.publish_once(stream(6), log.publish) == (2, False)
+
+
+async def test_what_another_instance_took_before_a_refused_one_does_not_stand_for_it(clock: Clock, log: Log) -> None:
+    ids = RecentIds(clock=clock)
+    log.failures = 1
+    with pytest.raises(UnavailableError):
+        await ids.publish_once(stream(7), log.publish)
+    ids.load_producers([("default", "p", 6, clock.now)])
+    with pytest.raises(ResourceExhaustedError):
+        await ids.publish_once(stream(8), log.publish)

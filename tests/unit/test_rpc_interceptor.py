@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,10 +12,15 @@ import pytest
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from services.shared.errors import ResourceExhaustedError
+from resilience.contract import policies
+from resilience.grpc.guard import Guard
+from resilience.grpc.server import PolicyInterceptor
+from services.shared.auth.principal import OpenDoor, Principal
+from services.shared.errors import ResourceExhaustedError, UnauthenticatedError
 from services.shared.rpc.context import remaining
-from services.shared.rpc.interceptor import ServiceInterceptor
+from services.shared.rpc.interceptor import ServiceCalls
 from services.shared.rpc.server import Binding
+from services.shared.rpc.watching import Watches
 
 PATH = "/airis.metrics.v1.MetricsService/ListMetrics"
 Behavior = Callable[[metrics_pb2.ListMetricsRequest, Any], Awaitable[metrics_pb2.ListMetricsResponse]]
@@ -27,13 +33,20 @@ async def never(request: Any, context: Any) -> Any:
 class Served:
     """A server whose every RPC does what `behavior` does."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, authenticate: Any = None) -> None:
         self.behavior: Behavior = never
-        self.server = grpc.aio.server(interceptors=[ServiceInterceptor("metrics.airis", {PATH: deadline})])
+        self.watches = Watches()
+        contract = [
+            replace(policy, deadline=deadline) if policy.method == PATH else policy
+            for policy in policies([metrics_pb2.DESCRIPTOR])
+        ]
+        everybody = OpenDoor({policy.permission for policy in contract})
+        guard = Guard(contract, authenticate or everybody.authenticate)
+        self.server = grpc.aio.server(interceptors=[PolicyInterceptor(guard, ServiceCalls("metrics.airis"))])
 
     async def start(self) -> metrics_pb2_grpc.MetricsServiceStub:
         descriptor = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
-        self.server.add_generic_rpc_handlers([Binding(descriptor, self).handler()])
+        self.server.add_generic_rpc_handlers([Binding(descriptor, self).handler(self.watches)])
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
@@ -134,3 +147,52 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(served: Served,
         await (call.read() if method == "WatchMetrics" else call)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert details(caught.value, error_details_pb2.ErrorInfo)[0].reason == "MALFORMED_REQUEST"
+
+
+@pytest.mark.parametrize("method", ["ListMetrics", "WatchMetrics"])
+async def test_nothing_is_parsed_for_who_may_not_call(method: str) -> None:
+    shown: list[str | None] = []
+
+    def refuse(token: str | None, tenant: str | None) -> Any:
+        shown.append(token)
+        raise UnauthenticatedError("Who are you?")
+
+    served = Served(0.2, refuse)
+    await served.start()
+    path = f"/airis.metrics.v1.MetricsService/{method}"
+    open_call = served.channel.unary_stream if method == "WatchMetrics" else served.channel.unary_unary
+    # Were it parsed, it would be an invalid argument.
+    call = open_call(path)(b"\xff\xff\xff", metadata=(("authorization", "Bearer a"), ("authorization", "Bearer b")))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (call.read() if method == "WatchMetrics" else call)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    # Two tokens are none: who checked the call before may have looked at the other one.
+    assert shown == ["Bearer a,Bearer b"]
+    await served.channel.close()
+    await served.server.stop(0)
+
+
+async def test_a_stream_ends_when_the_token_that_it_was_begun_with_expires() -> None:
+    async def answer_once(request: Any, context: Any) -> AsyncIterator[metrics_pb2.WatchMetricsResponse]:
+        yield metrics_pb2.WatchMetricsResponse()
+        await asyncio.Event().wait()
+
+    caller = Principal("me", "acme", frozenset({"metrics.read"}), expires_at=1000.1)
+    guard = Guard(policies([metrics_pb2.DESCRIPTOR]), lambda token, tenant: caller, now=lambda: 1000.0)
+    server = grpc.aio.server(interceptors=[PolicyInterceptor(guard, ServiceCalls("metrics.airis"))])
+    handler = grpc.unary_stream_rpc_method_handler(
+        answer_once, metrics_pb2.WatchMetricsRequest.FromString, metrics_pb2.WatchMetricsResponse.SerializeToString
+    )
+    service = "airis.metrics.v1.MetricsService"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"WatchMetrics": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        request = metrics_pb2.WatchMetricsRequest(query=metrics_pb2.QueryMetricsRequest(metric="cpu"))
+        call = metrics_pb2_grpc.MetricsServiceStub(channel).WatchMetrics(request)
+        assert await call.read() == metrics_pb2.WatchMetricsResponse()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    await server.stop(None)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert details(caught.value, error_details_pb2.ErrorInfo)[0].reason == "TOKEN_EXPIRED"

@@ -16,7 +16,7 @@ import pytest
 
 from services.supervisor.process import ChildProcess, Command, run_to_end
 from services.supervisor.program import Program, StartError
-from services.supervisor.supervisor import Backoff, Supervisor
+from services.supervisor.supervisor import Backoff, Supervisor, together
 
 QUICK = Backoff(initial=0.02, longest=0.1, stable=60)
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
@@ -148,6 +148,28 @@ async def test_a_program_that_is_never_healthy_is_not_waited_for_without_end(sup
 
     with pytest.raises(StartError, match=r"was not healthy within 0\.1 s"):
         await supervisor.start([program("a", probe=never, start_seconds=0.1)])
+
+
+async def test_where_stages_start_side_by_side_the_failure_of_one_ends_the_start_of_the_other(
+    supervisor: Supervisor,
+) -> None:
+    async def never() -> bool:
+        return False
+
+    ended = []
+
+    async def start_two_stages() -> None:
+        try:
+            await supervisor.start([program("a", probe=never)])
+            await supervisor.start([program("b")])
+        finally:
+            ended.append("a")
+
+    failing = program("metrics", "raise SystemExit(1)", probe=never)
+    with pytest.raises(StartError, match="metrics ended with exit code 1"):
+        await together(start_two_stages(), supervisor.start([failing]))
+    assert ended == ["a"]
+    assert [keeper.program.name for keeper in supervisor.keepers] == ["a", "metrics"]
 
 
 async def test_stages_stop_in_reverse_order(log: Log) -> None:

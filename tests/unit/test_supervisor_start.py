@@ -133,8 +133,10 @@ def test_envoys_ports_are_shifted_and_its_descriptors_found() -> None:
         cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
         for cluster in shifted["static_resources"]["clusters"]
     }
-    assert {name: address["socket_address"]["port_value"] for name, address in endpoints.items()} == {
-        **{name: port + 1000 for name, port in ports.GRPC.items()},
-        **{f"{name}-http": port + 1000 for name, port in ports.HTTP.items() if name != "alerts"},
-    }
+    for name, address in endpoints.items():
+        # A cluster is of a service's HTTP port, or of one of its pools of calls.
+        signal, _, pool = name.partition("-")
+        expected = ports.HTTP[signal] if pool == "http" else ports.GRPC[signal]
+        assert address["socket_address"]["port_value"] == expected + 1000
+    assert {name.partition("-")[0] for name in endpoints} == set(ports.GRPC)
     assert f"'proto_descriptor': '{DESCRIPTORS}'" in str(shifted)

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NoReturn
+from collections.abc import Sequence
 
 import pytest
+from fakes.token_store import TokenStore
+from trace_world import columns_of
 
+from services.shared.bus.port import Batch, Header, Insert, Position
+from services.shared.bus.repeats import Repeats
 from services.shared.errors import AirisError, ResourceExhaustedError, UnavailableError
 from services.traces.config import TracesConfig
+from services.traces.model import Span, SpanColumns
 from services.traces.stale_minutes import StaleMinutes
 from services.traces.worker import keep_edges, run
+
+MINUTE_NS = 60_000_000_000
+
+
+class Inserts:
+    """Hands these out, one after the other, and then nothing."""
+
+    def __init__(self, *inserts: Insert[SpanColumns]) -> None:
+        self._inserts = list(inserts)
+
+    async def next_insert(self) -> Insert[SpanColumns]:
+        if not self._inserts:
+            await asyncio.Event().wait()
+        return self._inserts[0]
+
+    async def commit(self, insert: Insert[SpanColumns]) -> None:
+        self._inserts.remove(insert)
 
 
 class Edges:
@@ -94,16 +116,44 @@ async def test_after_a_long_pause_the_minutes_before_it_are_found_too() -> None:
         async def write(self, batches: object, token: str) -> None:
             raise AssertionError("nothing came")
 
-    class Nothing:
-        async def next_insert(self) -> NoReturn:
-            await asyncio.Event().wait()
-            raise AssertionError("nothing comes")
-
     store = Store()
     config = TracesConfig(edge_interval=0.001, edge_lateness=120)
-    task = asyncio.create_task(run(Nothing(), store, store, config, lambda: now * 60_000_000_000))  # type: ignore[arg-type]
-    await asyncio.wait_for(both.wait(), 5)
+    task = asyncio.create_task(run(Inserts(), store, store, config, lambda: now * MINUTE_NS))  # type: ignore[arg-type]
+    await asyncio.wait_for(both.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert found == {*range(now - 2, now + 1), *range(newest - 2, newest + 1)}
+
+
+async def test_spans_that_the_store_has_although_it_did_not_say_so_are_looked_at() -> None:
+    now, minute = 30_000_000, 29_999_000
+    begin = minute * MINUTE_NS + MINUTE_NS // 2
+    span = Span("1" * 32, "1" * 16, "", "GET", "checkout", begin, begin + 1)
+    header = Header("default", "m", now * MINUTE_NS, 1, request_id="r")
+    found = asyncio.Event()
+
+    class Store(TokenStore):
+        async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
+            if first_minute <= minute <= last_minute:
+                found.set()
+
+        async def newest_minute(self, until: int) -> int | None:
+            return None
+
+        async def write(self, batches: Sequence[tuple[Header, object]], token: str) -> None:
+            await super().write(batches, token)
+            raise UnavailableError("The answer was lost.")
+
+    store = Store()
+    columns = columns_of([span], now * MINUTE_NS)
+    inserts = Inserts(Insert("t", Position(1), [(Position(1), Batch(header, b"", lambda *_: columns))]))
+    config = TracesConfig(edge_interval=0.001, edge_lateness=120)
+    task = asyncio.create_task(
+        run(inserts, store, store, config, lambda: now * MINUTE_NS, Repeats(store))  # type: ignore[arg-type]
+    )
+    await asyncio.wait_for(found.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert store.repeated == []

@@ -6,7 +6,7 @@ FROM (
     SELECT labels[{group0:String}] AS k0, service AS k1, intDiv(toUnixTimestamp64Nano(timestamp), {step:Int64}) * {step:Int64} AS t, count() AS part
     FROM airis.logs
     WHERE tenant = {tenant:String} AND timestamp >= fromUnixTimestamp64Nano({part0_start:Int64}, 'UTC')
-      AND timestamp < fromUnixTimestamp64Nano({part0_end:Int64}, 'UTC') AND (hasAllTokens(message, {f1:Array(String)}) AND match(lowerUTF8(message), {f0:String}))
+      AND timestamp < fromUnixTimestamp64Nano({part0_end:Int64}, 'UTC') AND hasAllTokens(message, {f0:Array(String)})
     GROUP BY ALL
   )
   GROUP BY ALL
@@ -15,8 +15,7 @@ GROUP BY g
 ORDER BY n DESC, g
 LIMIT {groups:UInt32}
 
--- f0 = '(?:^|[^0-9a-z])refused(?:[^0-9a-z]|$)'
--- f1 = ['refused']
+-- f0 = ['refused']
 -- group0 = 'k8s.pod'
 -- groups = 1000
 -- part0_end = 1790003640000000000

@@ -1,10 +1,9 @@
 SELECT []::Array(String) AS g, t, sum(l) AS v
 FROM (
-  SELECT p.series_id AS series_id, p.t AS t, sum(p.s) AS s, sum(p.c) AS c, min(p.mn) AS mn, max(p.mx) AS mx,
-         argMax(p.l, p.lt) AS l
+  SELECT p.series_id AS series_id, p.t AS t, argMax(p.l, p.lt) AS l
   FROM (
-  SELECT series_id, intDiv(toUnixTimestamp64Milli(timestamp), {step:Int64}) * {step:Int64} AS t, sum(value) AS s, count() AS c,
-         min(value) AS mn, max(value) AS mx, argMax(value, timestamp) AS l, max(timestamp) AS lt
+  SELECT series_id, intDiv(toUnixTimestamp64Milli(timestamp), {step:Int64}) * {step:Int64} AS t,
+         argMax(value, timestamp) AS l, max(timestamp) AS lt
   FROM airis.samples
   WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({raw0_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({raw0_end:Int64})
   GROUP BY series_id, t

@@ -1,29 +1,13 @@
-SELECT []::Array(String) AS g, t, max(mx) AS v
+SELECT []::Array(String) AS g, t, max(x) AS v
 FROM (
-  SELECT p.series_id AS series_id, p.t AS t, sum(p.s) AS s, sum(p.c) AS c, min(p.mn) AS mn, max(p.mx) AS mx,
-         argMax(p.l, p.lt) AS l
-  FROM (
-  SELECT series_id, {start:Int64} AS t, sum(value) AS s, count() AS c,
-         min(value) AS mn, max(value) AS mx, argMax(value, timestamp) AS l, max(timestamp) AS lt
+  SELECT series_id, {start:Int64} AS t, value AS x
   FROM airis.samples
-  WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({raw0_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({raw0_end:Int64})
-  GROUP BY series_id, t
+  WHERE tenant = {tenant:String} AND metric = {metric:String} AND ((timestamp >= fromUnixTimestamp64Milli({raw0_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({raw0_end:Int64})) OR (timestamp >= fromUnixTimestamp64Milli({raw1_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({raw1_end:Int64})))
   UNION ALL
-  SELECT series_id, {start:Int64} AS t, sum(value) AS s, count() AS c,
-         min(value) AS mn, max(value) AS mx, argMax(value, timestamp) AS l, max(timestamp) AS lt
-  FROM airis.samples
-  WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({raw1_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({raw1_end:Int64})
-  GROUP BY series_id, t
-  UNION ALL
-  SELECT series_id, {start:Int64} AS t, sum(r.sum) AS s, sum(r.count) AS c,
-         min(r.min) AS mn, max(r.max) AS mx, argMaxMerge(r.last) AS l,
-         max(toDateTime64(timestamp, 3, 'UTC')) AS lt
+  SELECT series_id, {start:Int64} AS t, r.max AS x
   FROM airis.samples_1h AS r
   WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({rollup_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({rollup_end:Int64})
-  GROUP BY series_id, t
-  ) AS p
-  GROUP BY series_id, t
-) AS stepped
+) AS p
 
 GROUP BY g, t
 ORDER BY g, t

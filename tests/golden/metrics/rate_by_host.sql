@@ -6,21 +6,21 @@ WITH selected AS (
 )
 SELECT g, intDiv(at, {step:Int64}) * {step:Int64} AS t, sum(increase) / ((least(t + {step:Int64}, {end:Int64}) - greatest(t, {start:Int64})) / 1000) AS v
 FROM (
-  SELECT g, kind,
-         arraySort(point -> point.1, groupArray((toUnixTimestamp64Milli(timestamp), value,
-                                                 toUnixTimestamp64Milli(start_time)))) AS points,
-         arrayMap(point -> point.1, points) AS times,
-         arrayMap(point -> point.2, points) AS numbers,
-         arrayMap(point -> point.3, points) AS starts,
-         arrayPushFront(arrayPopBack(numbers), nan) AS previous,
-         arrayMap((number, before, since) -> multiIf(
+  SELECT g, times,
+         arrayMap((number, before) -> multiIf(
              kind IN ('DELTA_COUNTER', 'DELTA_UP_DOWN_COUNTER'), number,
              isNaN(before), if(since >= {start:Int64}, number, 0),
              kind = 'COUNTER' AND number < before, number,
-             number - before), numbers, previous, starts) AS increases
-  FROM airis.samples INNER JOIN selected USING series_id
-  WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({before:Int64}) AND timestamp < fromUnixTimestamp64Milli({end:Int64}) AND series_id IN (SELECT series_id FROM selected)
-  GROUP BY series_id, g, kind
+             number - before), numbers, arrayPushFront(arrayPopBack(numbers), nan)) AS increases
+  FROM (
+    SELECT series_id, groupArray(toUnixTimestamp64Milli(timestamp)) AS found_times, groupArray(value) AS found_numbers,
+           arraySort(found_times) AS times, arraySort((number, at) -> at, found_numbers, found_times) AS numbers,
+           argMin(toUnixTimestamp64Milli(start_time), timestamp) AS since
+    FROM airis.samples
+    WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({before:Int64}) AND timestamp < fromUnixTimestamp64Milli({end:Int64})
+    GROUP BY series_id
+  ) AS p
+  INNER JOIN selected USING series_id
 )
 ARRAY JOIN times AS at, increases AS increase
 WHERE at >= {start:Int64}

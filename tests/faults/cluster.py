@@ -1,0 +1,336 @@
+"""The distributed profile, from processes on free ports of loopback: every server and every service by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import grpc
+from airis.alerts.v1 import alerts_pb2, alerts_pb2_grpc
+from fakes.tcp_proxy import TcpProxy
+from faults.armed_services import ArmedService
+from faults.history import History, Outcome, Stored, Verdict
+from faults.items import NAME, SIGNALS
+from faults.keys import Keys
+from faults.load import Load
+from faults.matrix import MATRIX
+from faults.readback import ReadBack
+from google.protobuf.duration_pb2 import Duration
+from service_process import ServiceProcess
+
+from deploy.servers import Server, make_server
+
+PROFILE = "distributed"
+PROXIED = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul", "jaeger")
+MOST_MEMORY = 512 * 1024 * 1024
+"""What no service's process may take, whatever happens: resident bytes."""
+_FREE_MEMORY = 64 * 1024 * 1024
+
+_RULE = "never"
+_DRAIN_SECONDS = 120.0
+_POLL_SECONDS = 0.25
+
+
+class Service:
+    """A process of ours."""
+
+    def __init__(self, name: str, role: str, folder: Path, settings: Mapping[str, str]) -> None:
+        self.name = f"{name}-{role}" if role else name
+        more = {"AIRIS_ROLE": role} if role else {}
+        kind = ArmedService if name in SIGNALS else ServiceProcess
+        self.process = kind(name, folder / self.name, **settings, **more)
+
+    async def start(self) -> None:
+        """Returns when it serves."""
+        await asyncio.to_thread(self.process.start, 90.0)
+
+    async def kill(self) -> None:
+        """Ends it as a crash would."""
+        await asyncio.to_thread(self.process.kill)
+
+    async def die_at(self, point: str, count: int) -> None:
+        """Returns when it has died at a point, which it passes so many times more. Raises `AssertionError`."""
+        assert isinstance(self.process, ArmedService)
+        await asyncio.to_thread(self.process.arm, point, count)
+        code = await asyncio.to_thread(self.process.wait_death)
+        assert code == -signals.SIGKILL, f"{self.name} did not die at {point}, but ended with {code}"
+
+    def send_signal(self, number: signals.Signals) -> None:
+        """Sends a signal to the process."""
+        assert self.process.process is not None
+        self.process.process.send_signal(number)
+
+    async def readiness(self) -> tuple[int, str]:
+        """The status and the text of /readyz; 0 when it does not answer at all."""
+        return await asyncio.to_thread(_get, f"{self.process.http}/readyz")
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes now."""
+        return self._memory("VmRSS")
+
+    @property
+    def most_memory(self) -> int:
+        """Resident bytes at the worst moment since the process began."""
+        return self._memory("VmHWM")
+
+    def _memory(self, field: str) -> int:
+        assert self.process.process is not None
+        status = Path(f"/proc/{self.process.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
+
+
+class Cluster:
+    """`async with Cluster(folder) as cluster:` starts everything; each server is reached through a proxy.
+
+    Args:
+        folder: For everything's data.
+        servers: Which there are.
+        settings: Further settings of all services.
+        server_config: Settings of servers, by their names.
+
+    Attributes:
+        history: What the loads have sent.
+        services: By name: "metrics-serve", "metrics-work", …, "alerts".
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        servers: tuple[str, ...],
+        settings: Mapping[str, str] | None = None,
+        server_config: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._keys = Keys(folder / "keys")
+        self._more = dict(settings or {})
+        self.servers: dict[str, Server] = {
+            name: make_server(name, folder / name, config=(server_config or {}).get(name)) for name in servers
+        }
+        self.proxies: dict[str, TcpProxy] = {}
+        self.services: dict[str, Service] = {}
+        self.history = {signal: History() for signal in SIGNALS}
+        self.first_memory: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    def load(self) -> Load:
+        """Senders of everything; what they send is in `history`."""
+        return Load(
+            {signal: self.services[f"{signal}-serve"].process.grpc for signal in SIGNALS},
+            self.services["logs-serve"].process.http,
+            self._keys.token(),
+            self.history,
+        )
+
+    async def kill(self, server: str) -> None:
+        """Ends a server as a crash would."""
+        await asyncio.to_thread(self.servers[server].kill)
+
+    async def restart(self, server: str) -> None:
+        """Starts it again; returns when it answers."""
+        await asyncio.to_thread(self.servers[server].start)
+
+    async def mend(self) -> None:
+        """After a test that failed: everything runs and passes again, so that the next one tells something."""
+        for proxy in self.proxies.values():
+            proxy.heal()
+        for server in self.servers.values():
+            await asyncio.to_thread(server.start)
+        for service in self.services.values():
+            assert service.process.process is not None
+            if service.process.process.poll() is not None:
+                await service.start()
+
+    async def until_ready(self, unready: Mapping[str, str | None] | None = None, within: float = 120.0) -> None:
+        """Waits until those services say 503, with this in the reason (None: do not answer), and all others 200.
+
+        Raises:
+            AssertionError: It does not come to that; says what each says.
+        """
+        expected = dict(unready or {})
+        ends = asyncio.get_running_loop().time() + within
+        while True:
+            found = await asyncio.gather(*(service.readiness() for service in self.services.values()))
+            answers = dict(zip(self.services, found, strict=True))
+            wrong = {
+                name: got for name, got in answers.items() if not _is_so(got, name in expected, expected.get(name))
+            }
+            if not wrong:
+                return
+            if asyncio.get_running_loop().time() > ends:
+                raise AssertionError(f"readiness: {wrong}; expected unready: {expected}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def judge(self) -> None:
+        """Waits until everything acknowledged is stored, and finds that it is, once.
+
+        Raises:
+            AssertionError: Something is lost, doubled, wrong or torn, or a process grew.
+        """
+        ends = asyncio.get_running_loop().time() + _DRAIN_SECONDS
+        for signal in SIGNALS:
+            verdict, stored = await self._settled(signal, ends)
+            MATRIX.replace(PROFILE, signal, self.history[signal], stored)
+            assert verdict == Verdict(), f"{signal}: {_short(verdict)}"
+            items = sum(each.items for each in stored.values())
+            for total in await self._stores.rolled_up(signal):
+                assert total == items, f"{signal}: {items} are stored, and rolled up are {total}"
+        self.check_memory()
+
+    def check_memory(self) -> None:
+        """Raises `AssertionError` if a process has grown beyond its bound, or by half since the first time."""
+        memory = {name: service.memory for name, service in self.services.items()}
+        self.first_memory = self.first_memory or memory
+        beyond = {
+            name: (self.first_memory[name], size)
+            for name, size in memory.items()
+            if size > 1.5 * self.first_memory[name] + _FREE_MEMORY
+        }
+        assert not beyond, f"memory has grown: {beyond}"
+        peaks = {name: service.most_memory for name, service in self.services.items()}
+        assert max(peaks.values()) <= MOST_MEMORY, f"memory was beyond its bound: {peaks}"
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many batches of each signal have which outcome."""
+        return {
+            signal: {outcome.value: history.count(outcome) for outcome in Outcome}
+            for signal, history in self.history.items()
+        }
+
+    async def until_evaluated(self) -> None:
+        """Waits until the rule was evaluated twice without a fault. Raises `TimeoutError`."""
+        connection = await asyncpg.connect(self.servers["postgres"].settings["AIRIS_POSTGRES__DSN"])
+        statement = "SELECT evaluated_at FROM alert_rules WHERE id = $1 AND last_error = ''"
+        seen: set[Any] = set()
+        try:
+            async with asyncio.timeout(60):
+                while len(seen - {None}) < 3:
+                    seen.add(await connection.fetchval(statement, _RULE))
+                    await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            await connection.close()
+
+    async def until_rule_fails(self) -> None:
+        """Waits until the rule says that it could not be evaluated. Raises `TimeoutError`."""
+        connection = await asyncpg.connect(self.servers["postgres"].settings["AIRIS_POSTGRES__DSN"])
+        try:
+            async with asyncio.timeout(60):
+                error = ""
+                while not error:
+                    error = await connection.fetchval("SELECT last_error FROM alert_rules WHERE id = $1", _RULE)
+                    await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            await connection.close()
+
+    async def _add_rule(self) -> None:
+        rule = alerts_pb2.AlertRule(
+            display_name="Never",
+            conditions=[alerts_pb2.AlertRule.Condition(metric=NAME, threshold=1e9)],
+            evaluation_interval=Duration(seconds=1),
+        )
+        request = alerts_pb2.CreateAlertRuleRequest(alert_rule=rule, alert_rule_id=_RULE)
+        async with grpc.aio.insecure_channel(self.services["alerts"].process.grpc) as channel:
+            stub = alerts_pb2_grpc.AlertServiceStub(channel)
+            await stub.CreateAlertRule(request, metadata=(("authorization", f"Bearer {self._keys.token()}"),))
+
+    async def _settled(self, signal: str, ends: float) -> tuple[Verdict, dict[str, Stored]]:
+        before: dict[str, Stored] = {}
+        while True:
+            stored = await self._stores.stored(signal)
+            verdict = self.history[signal].judge(stored)
+            # What is stored must stay so: a late repetition would be one.
+            is_still = stored == before
+            if (is_still and verdict == Verdict()) or asyncio.get_running_loop().time() > ends:
+                return verdict, stored
+            before = stored
+            await asyncio.sleep(_POLL_SECONDS * 2)
+
+    @property
+    def _stores(self) -> ReadBack:
+        elastic = self.servers.get("elasticsearch")
+        return ReadBack(self.servers["clickhouse"].address, elastic.address if elastic else None, "logs-*")
+
+    async def _start(self) -> None:
+        settings = {"AIRIS_PROFILE": "distributed", **self._keys.settings}
+        for name, server in self.servers.items():
+            proxy = await TcpProxy(server.address).__aenter__()
+            self.proxies[name] = proxy
+            settings |= {key: value.replace(server.address, proxy.address) for key, value in server.settings.items()}
+        if "kafka" in self.servers:
+            # What a client connects to after the first answer.
+            self.servers["kafka"].config["advertised.listeners"] = f"PLAINTEXT://{self.proxies['kafka'].address}"
+        if "consul" not in self.servers:
+            settings["AIRIS_DISCOVERY__KIND"] = "static"
+        if "elasticsearch" not in self.servers:
+            settings["AIRIS_LOGS__STORE"] = "clickhouse"
+        await asyncio.gather(*(asyncio.to_thread(server.start) for server in self.servers.values()))
+        settings |= self._more
+        self.settings = settings
+        for signal in SIGNALS:
+            for role in ("serve", "work"):
+                self._add(Service(signal, role, self._folder, settings))
+        targets = {
+            f"AIRIS_ALERTS__{s.upper()}_TARGET": self.services[f"{s}-serve"].process.grpc for s in ("metrics", "logs")
+        }
+        self._add(Service("alerts", "", self._folder, {**settings, **targets}))
+        await asyncio.gather(*(service.start() for service in self.services.values()))
+        await self.until_ready()
+        await self._add_rule()
+
+    def _add(self, service: Service) -> None:
+        self.services[service.name] = service
+
+    async def _stop(self) -> None:
+        running = [each.process for each in self.services.values() if each.process.process is not None]
+        for process in running:
+            if process.process is not None and process.process.poll() is None:
+                process.process.terminate()
+        for process in running:
+            try:
+                await asyncio.to_thread(process.stop, 15.0)
+            except AssertionError:
+                process.kill()
+        await asyncio.gather(*(asyncio.to_thread(server.stop) for server in self.servers.values()))
+        for proxy in self.proxies.values():
+            await proxy.__aexit__(None, None, None)
+
+
+def _is_so(answer: tuple[int, str], unready: bool, reason: str | None) -> bool:
+    status, text = answer
+    if not unready:
+        return status == 200
+    return status == 0 if reason is None else status == 503 and reason.lower() in text.lower()
+
+
+def _short(verdict: Verdict) -> str:
+    parts = {name: getattr(verdict, name) for name in ("lost", "doubled", "wrong", "torn", "alien")}
+    return ", ".join(f"{len(found)} {name} such as {found[:3]}" for name, found in parts.items() if found)
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)

@@ -1,0 +1,203 @@
+"""The faults of docs/faults.md, one at a time, under load: nothing acknowledged is lost, nothing is stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import signal as signals
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from faults import poison
+from faults.armed import distributed_points
+from faults.cluster import PROFILE, Cluster
+from faults.items import SIGNALS
+from faults.load import Load
+from faults.matrix import MATRIX
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
+longer = pytest.mark.faults
+"""Only `make faults` runs these."""
+
+SERVERS = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul")
+ROLES = ("serve", "work")
+# Who needs a server, and what /readyz says of it.
+KAFKA = {f"{name}-{role}": "kafka" for name in SIGNALS for role in ROLES}
+CLICKHOUSE = {f"{name}-{role}": "the store" for name in ("metrics", "traces") for role in ROLES}
+ELASTICSEARCH = {f"logs-{role}": "the store" for role in ROLES}
+POSTGRES = {"alerts": "the alert store does not answer"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    folder = tmp_path_factory.mktemp("faults")
+    # Some servers run as another user.
+    folder.chmod(0o755)
+    async with Cluster(folder, SERVERS) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def fault(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """What the matrix calls this test."""
+    name = str(request.node.name).removeprefix("test_")
+    for history in cluster.history.values():
+        history.fault = name
+    return name
+
+
+@asynccontextmanager
+async def under_load(cluster: Cluster) -> AsyncIterator[Load]:
+    """A fault and its end happen within, while everything is sent; afterwards all is as if it had not been."""
+    async with cluster.load() as load:
+        await load.flows()
+        try:
+            yield load
+        except BaseException:
+            await cluster.mend()
+            raise
+        for signal, seconds in (await load.recovers()).items():
+            MATRIX.recovered(PROFILE, cluster.history[signal].fault, {signal: seconds})
+        await cluster.until_ready()
+        cluster.check_memory()
+        await load.flows()
+    await cluster.judge()
+    await cluster.until_evaluated()
+
+
+async def test_without_a_fault_everything_is_stored_once(cluster: Cluster) -> None:
+    async with under_load(cluster):
+        pass
+
+
+async def test_kafka_killed(cluster: Cluster) -> None:
+    async with under_load(cluster):
+        await cluster.kill("kafka")
+        await cluster.until_ready(KAFKA)
+        await cluster.restart("kafka")
+
+
+async def test_clickhouse_killed(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        await cluster.kill("clickhouse")
+        await cluster.until_ready(CLICKHOUSE)
+        # Kafka holds what is acknowledged meanwhile.
+        await load.flows()
+        await cluster.until_rule_fails()
+        await cluster.restart("clickhouse")
+
+
+async def test_elasticsearch_killed(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        await cluster.kill("elasticsearch")
+        await cluster.until_ready(ELASTICSEARCH)
+        await load.flows()
+        await cluster.restart("elasticsearch")
+
+
+async def test_postgres_killed(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        await cluster.kill("postgres")
+        await cluster.until_ready(POSTGRES)
+        await load.flows()
+        await cluster.restart("postgres")
+
+
+async def test_consul_killed(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        await cluster.kill("consul")
+        await load.flows()
+        await cluster.until_ready()
+        await cluster.until_evaluated()
+        await cluster.restart("consul")
+
+
+@pytest.mark.parametrize("name", [*(f"{signal}-{role}" for role in ROLES for signal in SIGNALS), "alerts"])
+async def test_a_service_killed(cluster: Cluster, name: str) -> None:
+    async with under_load(cluster) as load:
+        await cluster.services[name].kill()
+        await cluster.until_ready({name: None})
+        others = [signal for signal in SIGNALS if name != f"{signal}-serve"]
+        await load.flows(signals=others)
+        await cluster.services[name].start()
+
+
+@longer
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", [f"{signal}-{role}" for role in ROLES for signal in SIGNALS])
+async def test_killed_at_every_boundary(cluster: Cluster, chance: random.Random, name: str) -> None:
+    signal, role = name.split("-")
+    points = distributed_points(signal, role)
+    async with under_load(cluster) as load:
+        for point in chance.sample(points, len(points)):
+            cluster.history[signal].fault = f"{role}: {point}"
+            await cluster.services[name].die_at(point, chance.randint(1, 3))
+            await cluster.services[name].start()
+            took = await load.recovers(signals=[signal])
+            MATRIX.recovered(PROFILE, f"{role}: {point}", took)
+
+
+@longer
+@pytest.mark.parametrize("name", [f"{signal}-work" for signal in SIGNALS])
+async def test_a_worker_that_stood_still_beyond_its_session(cluster: Cluster, name: str) -> None:
+    async with under_load(cluster) as load:
+        cluster.services[name].send_signal(signals.SIGSTOP)
+        try:
+            # Long enough for the group to go on without it (session_timeout), and so for its return to be too late.
+            await asyncio.sleep(15)
+            await load.flows()
+        finally:
+            cluster.services[name].send_signal(signals.SIGCONT)
+
+
+async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
+    async with under_load(cluster):
+        # Whatever the broker writes from now on fails, as it does on a disk without room.
+        resource.prlimit(cluster.servers["kafka"].pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        await cluster.until_ready(KAFKA)
+        await cluster.kill("kafka")
+        await cluster.restart("kafka")
+
+
+@pytest.mark.parametrize(
+    ("server", "unready"),
+    [
+        ("kafka", KAFKA),
+        pytest.param("clickhouse", CLICKHOUSE, marks=longer),
+        pytest.param("elasticsearch", ELASTICSEARCH, marks=longer),
+        # Its driver waits longer than /readyz does.
+        pytest.param("postgres", {"alerts": ""}, marks=longer),
+        pytest.param("consul", {}, marks=longer),
+    ],
+)
+async def test_a_partition(cluster: Cluster, server: str, unready: dict[str, str]) -> None:
+    async with under_load(cluster) as load:
+        cluster.proxies[server].blackhole()
+        await cluster.until_ready(unready)
+        if server != "kafka":
+            await load.flows()
+        cluster.proxies[server].heal()
+
+
+@pytest.mark.parametrize(
+    "server", ["clickhouse", pytest.param("elasticsearch", marks=longer), pytest.param("kafka", marks=longer)]
+)
+async def test_a_slow_server(cluster: Cluster, server: str) -> None:
+    async with under_load(cluster) as load:
+        cluster.proxies[server].delay(0.2)
+        cluster.proxies[server].throttle(200_000)
+        await load.flows(5)
+        await cluster.until_ready()
+        cluster.proxies[server].heal()
+
+
+async def test_poison_messages(cluster: Cluster) -> None:
+    address = cluster.servers["kafka"].address
+    async with under_load(cluster) as load:
+        put = {signal: await poison.put(address, f"airis.{signal}") for signal in SIGNALS}
+        await load.flows()
+    letters = {signal: await poison.count(address, f"airis.{signal}.dlq") for signal in SIGNALS}
+    assert letters == put

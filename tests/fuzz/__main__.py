@@ -1,0 +1,121 @@
+"""Many inputs, as `make fuzz` gives them, or one of them again: `python -m tests.fuzz --replay SEED:d12`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# The tests' own modules lie there.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.fuzz import decoding, sending
+from tests.fuzz.addresses import Addresses
+from tests.fuzz.contract import ROOT
+from tests.fuzz.decoders import Decoders
+from tests.fuzz.report import Report
+from tests.fuzz.watching import Watched
+
+_DECODED, _PLAIN, _WITH_TOKEN = "d", "w", "a"
+
+
+def main() -> int:
+    """Gives 1 when something was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="how many in all")
+    parser.add_argument("--wire", type=float, default=0.05, help="the share of them that goes over the wire")
+    parser.add_argument("--seed", type=int, default=None, help="gives the same inputs again")
+    parser.add_argument("--seconds", type=float, default=None, help="the longest that each of the two parts may take")
+    parser.add_argument("--processes", type=int, default=2, help="for the decoders")
+    parser.add_argument("--only", choices=("decoders", "wire"), help="one of the two parts")
+    parser.add_argument("--replay", metavar="SEED:INPUT", help="one input, as a finding names it")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    if arguments.replay:
+        return _ended(_replay(arguments.replay))
+    seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", flush=True)
+    began = time.monotonic()
+    report, facts = run(seed, arguments)
+    facts = {"seed": seed, "seconds": round(time.monotonic() - began), **facts}
+    if arguments.json:
+        report.write(arguments.json, **facts)
+    print(json.dumps(facts))
+    return _ended(report)
+
+
+def run(seed: int, arguments: argparse.Namespace) -> tuple[Report, dict[str, Any]]:
+    """Both parts at once: the one waits for the platform while the other computes."""
+    over_the_wire = round(arguments.inputs * arguments.wire)
+    report, decoded = Report(), Report()
+
+    def decode() -> None:
+        inputs = arguments.inputs - over_the_wire
+        decoded.add(decoding.run(seed, inputs, arguments.processes, arguments.seconds))
+
+    aside = threading.Thread(target=decode)
+    if arguments.only != "wire":
+        aside.start()
+    facts: dict[str, Any] = {}
+    if arguments.only != "decoders":
+        # The more of them without tokens: more of those get far.
+        with_tokens = over_the_wire // 4
+        for asks, first, count in (
+            (False, 0, over_the_wire - with_tokens),
+            (True, over_the_wire - with_tokens, with_tokens),
+        ):
+            seconds = None if arguments.seconds is None else arguments.seconds * count / over_the_wire
+            with _watched(asks) as watched:
+                addresses = watched.start()
+                report.add(asyncio.run(sending.run(seed, addresses, first, count, seconds)))
+                facts["MiB with tokens" if asks else "MiB"] = watched.judge(report)
+    if aside.ident is not None:
+        aside.join()
+    facts["decoded"], facts["sent"] = decoded.inputs, report.inputs
+    report.add(decoded)
+    return report, facts
+
+
+def _replay(named: str) -> Report:
+    seed, _, place = named.partition(":")
+    kind, index = place[0], int(place[1:])
+    report = Report()
+    if kind == _DECODED:
+        decoding.one(Decoders(int(seed)), index, report, named)
+        return report
+    assert kind in (_PLAIN, _WITH_TOKEN), f"{named}: d, w or a and a number, after the seed"
+    with _watched(kind == _WITH_TOKEN) as watched:
+        addresses: Addresses = watched.start()
+        report.add(asyncio.run(sending.run(int(seed), addresses, index, 1)))
+        watched.judge(report)
+    return report
+
+
+@contextmanager
+def _watched(with_tokens: bool) -> Iterator[Watched]:
+    with tempfile.TemporaryDirectory(prefix="airis-fuzz-") as folder:
+        watched = Watched(Path(folder) / "data", with_tokens=with_tokens)
+        try:
+            yield watched
+        finally:
+            watched.stop()
+
+
+def _ended(report: Report) -> int:
+    for line in report.lines():
+        print(line)
+    print(f"{report.inputs} inputs, {len(report.findings)} findings; run in {ROOT.name}")
+    return 1 if report.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+-- Values take half the room: those of a series are close to each other, and most have few digits. New parts are written
+-- so, and old ones when they are merged.
+ALTER TABLE airis.samples_local MODIFY COLUMN value Float64 CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1m_local MODIFY COLUMN sum SimpleAggregateFunction(sum, Float64) CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1m_local MODIFY COLUMN min SimpleAggregateFunction(min, Float64) CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1m_local MODIFY COLUMN max SimpleAggregateFunction(max, Float64) CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1h_local MODIFY COLUMN sum SimpleAggregateFunction(sum, Float64) CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1h_local MODIFY COLUMN min SimpleAggregateFunction(min, Float64) CODEC(Delta, ZSTD);
+
+ALTER TABLE airis.samples_1h_local MODIFY COLUMN max SimpleAggregateFunction(max, Float64) CODEC(Delta, ZSTD);

@@ -1,0 +1,230 @@
+"""A benchmark's run fails when an item is lost or doubled, and tells its figures otherwise."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
+from bench import processes
+from bench.goals import Outcome, outcomes
+from bench.growth import Stage, grow, ratio
+from bench.ingest import Run, faults_of
+from bench.load import LoadGenerator, Phase
+from bench.payloads import base_before, payloads
+from bench.report_html import page
+from bench.results import Results, spread
+from bench.runner import Options, quick, run_ingestion
+from bench.target import GRPC_METHODS, Endpoint, otlp_grpc
+
+
+class _Counting:
+    """Counts records in memory, and may be told to forget or repeat some."""
+
+    signals = frozenset({"logs"})
+    stores = True
+
+    def __init__(self, name: str, mistake: int = 0, answer: bytes = b"") -> None:
+        self.name = name
+        self._mistake, self._answer = mistake, answer
+        self._count, self._counting = 0, threading.Lock()
+        self.sent: list[bytes] = []
+        self.stopped = 0
+
+    def start(self, directory: Path) -> None:
+        """Serves on a free port."""
+        assert directory.is_dir()
+        assert not list(directory.iterdir())
+        self._count = 0
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        _, service, method = GRPC_METHODS["logs"].split("/")
+        handlers = {method: grpc.unary_unary_rpc_method_handler(self._take)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def _take(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.sent.append(request)
+        logs = ExportLogsServiceRequest.FromString(request).resource_logs
+        refused = b"refused" in self._answer
+        with self._counting:
+            self._count += sum(len(group.scope_logs[0].log_records) for group in logs) - (1000 if refused else 0)
+        if refused:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        return self._answer
+
+    def endpoint(self, signal: str) -> Endpoint:
+        """Its port."""
+        return otlp_grpc(signal, f"127.0.0.1:{self._port}")
+
+    def pids(self) -> list[int]:
+        """This process."""
+        return [os.getpid()]
+
+    def stored(self, signal: str) -> int:
+        """What was taken, and the mistake."""
+        return self._count + self._mistake
+
+    def disk_bytes(self) -> int:
+        """100 bytes a record."""
+        return self._count * 100
+
+    def stop(self) -> None:
+        """Ends the server."""
+        self._server.stop(None)
+        self.stopped += 1
+
+
+def _options() -> Options:
+    return quick(Options(base_before(time.time_ns())))
+
+
+@pytest.mark.timeout(300)
+def test_a_run_tells_its_figures_and_one_with_a_wrong_count_has_failed() -> None:
+    right, doubling = _Counting("right"), _Counting("doubling", 3)
+    options, seen = _options(), list[Run]()
+    runs = run_ingestion([right, doubling], ["logs", "traces"], options, seen.append)
+    assert runs == seen
+    assert [run.target for run in runs] == ["right", "doubling"]
+    good, bad = runs
+    assert not good.faults
+    assert good.stored == good.acknowledged > 0
+    assert good.acknowledged % 1000 == 0
+    assert good.refused == good.unknown == 0
+    assert good.per_second > 0
+    assert good.per_cpu_second > 0
+    assert good.bytes_per_item == pytest.approx(100)
+    assert 0 < good.half_peak_ms["p50"] <= good.half_peak_ms["p95"] <= good.half_peak_ms["p99"]
+    assert bad.faults == [f"3 items are doubled (read back: {bad.stored})"]
+    assert right.stopped == doubling.stopped == 1
+    # Both got the same bytes, and no request twice.
+    first = payloads("logs", options.base_ns).request(0)
+    for target in (right, doubling):
+        assert first in target.sent
+        assert len(set(target.sent)) == len(target.sent)
+
+
+@pytest.mark.timeout(300)
+def test_refused_requests_and_items_are_not_taken_for_acknowledged(tmp_path: Path) -> None:
+    partial = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=7))
+    target = _Counting("partial", answer=partial.SerializeToString())
+    base = base_before(time.time_ns())
+    with LoadGenerator("logs", base, processes=1) as load:
+        target.start(tmp_path)
+        result = load.run(Phase(target.endpoint("logs"), 0, 2, 30.0, requests=6))
+        target.stop()
+        assert (result.requests, result.acknowledged, result.refused) == (6, 6 * 993, 42)
+        assert result.next_number == 6
+        refusing = _Counting("refusing", answer=b"refused")
+        refusing.start(tmp_path)
+        refused = load.run(Phase(refusing.endpoint("logs"), 6, 2, 30.0, requests=4))
+        refusing.stop()
+        assert (refused.acknowledged, refused.refused, refused.unknown) == (0, 4000, 0)
+        assert refused.errors == {"RESOURCE_EXHAUSTED: full": 4}
+        assert math.isnan(refused.latency(0.95))
+
+
+def test_a_target_that_does_not_start_is_a_failed_run_and_the_others_go_on() -> None:
+    class _Broken(_Counting):
+        def start(self, directory: Path) -> None:
+            raise OSError("no such program")
+
+        def stop(self) -> None:
+            self.stopped += 1
+
+    broken = _Broken("broken")
+    (run,) = run_ingestion([broken], ["logs"], _options(), lambda run: None)
+    assert run.faults == ["did not run: no such program"]
+    assert broken.stopped == 1
+
+
+def test_unknown_items_may_be_stored_once_or_not() -> None:
+    assert not faults_of(100, 20, 100, {})
+    assert not faults_of(100, 20, 120, {"distinct": 110})
+    assert faults_of(100, 20, 121, {}) == ["1 items are doubled (read back: 121)"]
+    assert faults_of(100, 20, 99, {}) == ["1 of 100 acknowledged items are lost (read back: 99)"]
+    # One lost and another doubled: the count is right, and that of the distinct ones is not.
+    assert faults_of(100, 0, 100, {"distinct": 99}) == ["1 of 100 acknowledged items are lost (distinct: 99)"]
+
+
+def _results() -> Results:
+    results = Results({"cores": "2"}, {})
+    for repeat, figure in enumerate((500_000.0, 700_000.0, 650_000.0)):
+        half = {"p50": 3.0, "p95": 60.0, "p99": 90.0}
+        run = Run("AIRIS", "metrics", repeat, per_second=2 * figure, per_cpu_second=figure, half_peak_ms=half)
+        run.bytes_per_item = 1.5
+        results.runs += [run, Run("Peer <1>", "metrics", repeat, per_second=figure, per_cpu_second=figure / 2)]
+    return results
+
+
+def test_goals_are_reached_missed_or_not_measured() -> None:
+    found = {(each.what, each.goal): each.verdict for each in outcomes(_results())}
+    assert found["metrics: points per server CPU-second", 600_000] == "reached"
+    assert found["metrics: points per server CPU-second", 1_000_000] == "missed by 35 %"
+    assert found["metrics: acknowledgement p95 at half the peak", 50.0] == "missed by 20 %"
+    assert found["logs: lines per server CPU-second", 200_000] == "not measured"
+    assert Outcome("x", "ms", 10.0, False, 45.0).verdict == "missed: 4.5 times"
+
+
+def test_results_are_medians_with_their_spread_and_valid_json(tmp_path: Path) -> None:
+    results = _results()
+    row = results.row("metrics", "AIRIS")
+    assert row is not None
+    assert row.per_cpu_second == spread([500_000, 650_000, 700_000])
+    assert row.per_cpu_second.median == 650_000
+    results.write(tmp_path / "results.json", [])
+    tree = json.loads((tmp_path / "results.json").read_text())
+    assert tree["rows"][0]["per_cpu_second"] == {"median": 650_000, "lowest": 500_000, "highest": 700_000, "count": 3}
+    assert tree["runs"][1]["bytes_per_item"] is None
+
+
+def test_the_page_needs_nothing_else_and_escapes_names() -> None:
+    html = page(_results())
+    assert "<svg" in html
+    assert "Peer &lt;1&gt;" in html
+    assert "Peer <1>" not in html
+    assert "http" not in html.replace("http.", "")
+    assert "missed by 35 %" in html
+
+
+def test_cpu_time_of_a_process_counts_with_its_children(tmp_path: Path) -> None:
+    before = processes.cpu_seconds([os.getpid()])
+    ends = time.process_time() + 0.05
+    while time.process_time() < ends:
+        pass
+    assert processes.cpu_seconds([os.getpid()]) - before >= 0.03
+    (tmp_path / "a").write_bytes(b"x" * 10_000)
+    os.link(tmp_path / "a", tmp_path / "b")
+    assert 10_000 <= processes.disk_bytes(tmp_path) <= 20_480
+
+
+@pytest.mark.timeout(300)
+def test_growth_fills_a_target_in_stages_and_finds_what_is_doubled() -> None:
+    told: list[Stage] = []
+    right, doubling = _Counting("right"), _Counting("doubling", 2)
+    grown = grow(right, "logs", 32_000, told=told.append)
+    assert [stage.items for stage in grown.stages] == [16_000, 32_000]
+    assert grown.stages == told
+    assert all(min(stage.per_cpu_second, stage.per_second, stage.p95_ms, stage.memory_bytes) > 0 for stage in told)
+    assert (grown.errors, grown.faults, right.stopped) == ({}, [], 1)
+    assert len(set(right.sent)) == len(right.sent) == 32
+    assert grow(doubling, "logs", 16_000).faults == ["2 items are doubled (read back: 16002)"]
+
+
+def test_growth_compares_the_last_tenth_with_the_first_but_for_the_very_first_stage() -> None:
+    first, last = [100.0, 50.0] * 5, [80.0, 40.0] * 5
+    stages = [Stage(n, figure, 1.0, 1.0, 1) for n, figure in enumerate([1.0, *first, *[1000.0] * 70, *last])]
+    assert ratio(stages) == pytest.approx(0.8)
+    assert ratio(stages[:1]) == 1.0

@@ -1,0 +1,99 @@
+"""The overload run says what happened, and each goal that is missed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from overload_load import HEALTH, Call, Phase, Report, Traffic
+
+from bench.overload_goals import Verdict, judge, recovery, table
+from bench.overload_traffic import SERVICES, kinds
+
+METHOD = "/airis.metrics.v1.MetricsService/QueryMetrics"
+GOOD = Verdict(
+    name="metrics QueryMetrics",
+    peak=100.0,
+    goodput=95.0,
+    offered=300.0,
+    admitted_p95=1.0,
+    deadline=10.0,
+    refused_p95=0.01,
+    refused={"RESOURCE_EXHAUSTED": 400},
+    without_retry_info=0,
+    recovery=1.0,
+    health_checks=100,
+    health_failed=0,
+    health_p95=0.01,
+    memory=500.0,
+)
+
+
+def report(seconds: float, *calls: Call) -> Report:
+    return Report(Phase("", seconds, [Traffic(METHOD)]), list(calls))
+
+
+def call(at: float, code: str = "OK", *, seconds: float = 0.01, retry_after: float | None = 1.0) -> Call:
+    return Call(METHOD, at, seconds, code, retry_after)
+
+
+def test_what_is_as_promised_misses_nothing() -> None:
+    assert GOOD.misses == []
+    assert table([GOOD])[1].endswith("met")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"goodput": 89.0}, "goodput 0.89 of the peak"),
+        ({"admitted_p95": 11.0}, "p95 of what is admitted"),
+        ({"refused_p95": 0.2}, "p95 of a refusal"),
+        ({"refused": {"RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 2}}, "{'DEADLINE_EXCEEDED': 2}"),
+        ({"without_retry_info": 1}, "1 refused without RetryInfo"),
+        ({"recovery": 6.0}, "recovered after 6 s"),
+        ({"recovery": math.inf}, "recovered after inf s"),
+        ({"health_failed": 1}, "1 health checks failed"),
+    ],
+)
+def test_each_goal_is_told_when_it_is_missed(change: dict[str, object], told: str) -> None:
+    verdict = dataclasses.replace(GOOD, **change)  # type: ignore[arg-type]
+    (miss,) = verdict.misses
+    assert told in miss
+    assert verdict.document()["misses"] == [miss]
+
+
+def test_recovery_is_when_the_last_bad_second_has_ended() -> None:
+    good = [call(at / 10) for at in range(100)]
+    assert recovery(report(10.0, *good)) == 0.0
+    assert recovery(report(10.0, *good, call(3.5, "RESOURCE_EXHAUSTED"))) == 4.0
+    assert recovery(report(10.0, *good, call(9.5, "RESOURCE_EXHAUSTED"))) == math.inf
+
+
+def test_four_phases_make_a_verdict() -> None:
+    health = Call(HEALTH, 0.5, 0.002, "OK", None)
+    peak = report(2.0, *(call(at / 10) for at in range(20)), health)
+    once = report(2.0, *(call(at / 20) for at in range(40)), health)
+    refused = [call(at / 10, "RESOURCE_EXHAUSTED", seconds=0.005) for at in range(39)]
+    silent = call(3.0, "RESOURCE_EXHAUSTED", retry_after=None)
+    thrice = report(4.0, *(call(at / 20, seconds=0.5) for at in range(80)), *refused, silent, health)
+    after = report(10.0, *(call(at / 10) for at in range(100)), Call(HEALTH, 0.5, 0.002, "UNAVAILABLE", None))
+    verdict = judge("q", 10.0, peak, once, thrice, after, memory=1.0)
+    assert (verdict.peak, verdict.offered, verdict.refused) == (20.0, 30.0, {"RESOURCE_EXHAUSTED": 40})
+    # What ends after its phase is no goodput of it.
+    assert verdict.goodput == pytest.approx(20.0, rel=0.15)
+    assert (verdict.admitted_p95, verdict.refused_p95, verdict.without_retry_info) == (0.5, 0.005, 1)
+    assert (verdict.health_checks, verdict.health_failed) == (4, 1)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_is_asked_and_sent_to(service: str) -> None:
+    query, ingest = kinds(service)
+    assert query.service == ingest.service == service
+    assert "Ingest" in ingest.method
+    assert 0 < ingest.deadline <= query.deadline

@@ -1,0 +1,90 @@
+"""All targets are asked the same about the same data, and a question that fails fails alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from counting_target import CountingTarget
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bench.payloads import payloads
+from bench.peers.questions import HOUR_SECONDS, Answered, Data, measure_questions
+
+BASE_NS = 1_790_000_000_000_000_000
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_the_hours_asked_for_lie_within_the_data(number: int) -> None:
+    data = Data("metrics", BASE_NS, 5_000)
+
+    begin, end = data.hour(number)
+
+    assert end - begin == HOUR_SECONDS
+    assert end % 60 == 0
+    assert data.begin <= begin
+    assert end <= data.end
+
+
+def test_the_rare_word_is_in_one_line() -> None:
+    data = Data("logs", BASE_NS, 2)
+    lines = [
+        record.body.string_value
+        for number in range(data.requests)
+        for resource in ExportLogsServiceRequest.FromString(payloads("logs", BASE_NS).request(number)).resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+
+    for number in range(20):
+        assert sum(data.line(number) in line for line in lines) == 1
+
+
+def test_the_traces_asked_for_are_there() -> None:
+    data = Data("traces", BASE_NS, 3)
+    there = {
+        span.trace_id.hex()
+        for number in range(data.requests)
+        for resource in ExportTraceServiceRequest.FromString(payloads("traces", BASE_NS).request(number)).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    }
+
+    assert set(data.trace_ids(10)) <= there
+
+
+def test_each_target_is_asked_as_often_with_the_same_numbers_and_a_failure_is_told(tmp_path: Path) -> None:
+    asked: list[tuple[str, int]] = []
+    first, second = CountingTarget("durable"), CountingTarget("durable")
+    first.name, second.name = "first", "second"
+
+    def count(name: str, number: int) -> int:
+        asked.append((name, number))
+        return number
+
+    def fail(_: int) -> int:
+        raise ValueError("no such field")
+
+    told: list[Answered] = []
+    found = measure_questions(
+        [
+            (first, lambda _: {"how many": lambda number: count("first", number), "which": fail}),
+            (second, lambda _: {"how many": lambda number: count("second", number)}),
+        ],
+        Data("traces", BASE_NS, 2),
+        3,
+        told.append,
+        tmp_path,
+    )
+
+    assert asked == [(name, number) for number in range(5) for name in ("first", "second")]
+    assert [(each.question, each.target) for each in found] == [
+        ("how many", "first"),
+        ("how many", "second"),
+        ("which", "first"),
+    ]
+    assert [each.answers for each in found[:2]] == [3, 3]
+    assert found[2].fault == "which: ValueError: no such field"
+    assert told == found
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,83 @@
+"""Where a producer goes on: what the server says when a stream opens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from services.shared.bus import intake as intake_module
+from services.shared.bus.adapters.journal import Journal
+from services.shared.bus.intake import Intake, Origin
+from services.shared.bus.port import Header
+from services.shared.bus.recent_ids import RecentIds
+from services.shared.errors import UnavailableError
+
+
+class KeptIds:
+    """Ids as a store keeps them that several processes share."""
+
+    def __init__(self, highest: int) -> None:
+        self.highest = highest
+        self.asked = 0
+
+    async def known_requests(self, headers: Sequence[Header]) -> set[tuple[str, str]]:
+        return set()
+
+    async def highest_sequences(self, producers: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        self.asked += 1
+        return dict.fromkeys(producers, self.highest) if self.highest else {}
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal[bytes]]:
+    opened: Journal[bytes] = Journal(tmp_path / "journal", lambda header, payload: payload)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def intake(journal: Journal[bytes], stored: KeptIds | None) -> Intake[bytes]:
+    return Intake(journal, RecentIds(clock=lambda: 1), lambda header, payload: payload, lambda: 1, stored)
+
+
+async def take(taken: Intake[bytes], sequence: int) -> None:
+    await taken.take(Origin("t", "airis.test.Batch", producer_id="p", sequence=sequence), 1, b"x", b"x", 1, {})
+
+
+async def test_a_sender_that_does_not_know_is_told_what_the_store_has(journal: Journal[bytes]) -> None:
+    assert await intake(journal, KeptIds(7)).resume_after("t", "p", None) == 7
+    assert await intake(journal, KeptIds(0)).resume_after("t", "p", None) == 0
+
+
+async def test_a_sender_that_knows_does_not_wait_for_the_store(journal: Journal[bytes]) -> None:
+    stored = KeptIds(7)
+    taken = intake(journal, stored)
+    await take(taken, 8)
+    assert await taken.resume_after("t", "p", 5) == 5
+    assert await taken.resume_after("t", "p", 7) == 8
+    assert stored.asked == 0
+
+
+async def test_it_is_told_only_once_all_that_was_acknowledged_is_stored(
+    journal: Journal[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "_RESUME_SECONDS", 0.05)
+    taken = intake(journal, KeptIds(0))
+    await take(taken, 1)
+    with pytest.raises(UnavailableError, match="settled_through") as error:
+        await taken.resume_after("t", "p", None)
+    assert error.value.retry_after
+    monkeypatch.setattr(intake_module, "_RESUME_SECONDS", 10.0)
+    asked = asyncio.create_task(taken.resume_after("t", "p", None))
+    await journal.commit(await journal.next_insert())
+    assert await asked == 1
+
+
+async def test_one_process_that_knows_all_asks_nobody(journal: Journal[bytes]) -> None:
+    taken = intake(journal, None)
+    await take(taken, 1)
+    assert await taken.resume_after("t", "p", None) == 1
+    assert await taken.resume_after("t", "other", None) == 0
