@@ -34,18 +34,20 @@ class Signal:
 
     Attributes:
         open: Makes its tables.
-        write_batches: Stores one insert under a token: these batches, each of `ROWS` rows.
-        figures: What counts the rows in each table; all are equal when each insert is there once.
+        write_batches: Stores one insert under a token: these batches, each of `ROWS` rows; perhaps as one that was cut
+            off before.
+        figures: What counts the rows in each table; all are equal when each insert is there once. The first table is
+            written, the others are filled from it.
     """
 
     name: str
     open: Callable[[], Awaitable[None]]
-    write_batches: Callable[[str, Sequence[int]], Awaitable[object]]
+    write_batches: Callable[[str, Sequence[int], bool], Awaitable[object]]
     figures: dict[str, str]
 
-    async def write(self, number: int) -> None:
+    async def write(self, number: int, is_repeated: bool = False) -> None:
         """Stores insert number n, of one batch, under a token of its own."""
-        await self.write_batches(f"token-{number}", [number])
+        await self.write_batches(f"token-{number}", [number], is_repeated)
 
 
 def signals(clickhouse: ClickHouse) -> list[Signal]:
@@ -57,19 +59,23 @@ def signals(clickhouse: ClickHouse) -> list[Signal]:
         Signal(
             "metrics",
             metrics.open,
-            lambda token, numbers: metrics.write([(header(n), points(n)) for n in numbers], token),
+            lambda token, numbers, again: metrics.write([(header(n), points(n)) for n in numbers], token, again),
             {"samples": "count()", "samples_1m": "sum(count)", "samples_1h": "sum(count)"},
         ),
         Signal(
             "logs",
             logs.open,
-            lambda token, numbers: logs.write([(Position(n + 1), header(n), _entries(n)) for n in numbers], token),
+            lambda token, numbers, again: logs.write(
+                [(Position(n + 1), header(n), _entries(n)) for n in numbers], token, again
+            ),
             {"logs": "count()", "logs_1m": "sum(count)"},
         ),
         Signal(
             "traces",
             traces.open,
-            lambda token, numbers: traces.write([(header(n), columns_of(_spans(n), NOW)) for n in numbers], token),
+            lambda token, numbers, again: traces.write(
+                [(header(n), columns_of(_spans(n), NOW)) for n in numbers], token, again
+            ),
             {"spans": "count()", "traces": "sum(span_count)", "span_red_1m": "sum(count)"},
         ),
     ]

@@ -20,7 +20,7 @@ async def run(
 ) -> None:
     """Stores inserts until cancelled. A series counts as known once its row is stored."""
 
-    async def write(batches: Sequence[tuple[Header, MetricColumns]], token: str) -> None:
-        index.written(await writer.write(batches, token))
+    async def write(batches: Sequence[tuple[Header, MetricColumns]], token: str, is_repeated: bool) -> None:
+        index.written(await writer.write(batches, token, is_repeated))
 
     await drain(consumer, write, repeats)

@@ -43,9 +43,9 @@ async def run(
     for newest in (now, await _newest_minute(edges, now)):
         stale.mark(range(newest - config.edge_lateness // 60, newest + 1))
 
-    async def write(batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+    async def write(batches: Sequence[tuple[Header, SpanColumns]], token: str, is_repeated: bool) -> None:
         try:
-            await writer.write(batches, token)
+            await writer.write(batches, token, is_repeated)
         finally:
             # Also after a failure: the store may have them all the same, and then they are not written again.
             stale.mark_spans(pa.concat_tables([columns.spans for _, columns in batches]))

@@ -16,9 +16,9 @@ async def test_a_repetition_without_the_batches_that_are_known_by_their_ids_stor
     async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
         for signal in signals(clickhouse):
             await signal.open()
-            await signal.write_batches("token", [1, 2, 3])
+            await signal.write_batches("token", [1, 2, 3], False)
             for left in ([2, 3], [3], [1], [1, 2, 3]):
-                await signal.write_batches("token", left)
+                await signal.write_batches("token", left, False)
             assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, 3 * ROWS), signal.name
 
 

@@ -47,34 +47,34 @@ def streamed(producer_id: str, sequence: int, tenant: str = "default") -> Header
 
 
 async def test_stored_requests_are_known_and_others_are_not(ids: StoredIds) -> None:
-    await ids.write([unary(name) for name in ODD], "odd")
+    await ids.write([unary(name) for name in ODD])
     asked = [*(unary(name) for name in ODD), unary("new"), unary("it's", tenant="other"), unary("it's "), unary("")]
     assert await ids.known_requests(asked) == {("default", name) for name in ODD}
 
 
 async def test_a_request_and_a_producer_of_the_same_name_are_two(ids: StoredIds) -> None:
-    await ids.write([unary("same")], "same-request")
+    await ids.write([unary("same")])
     assert await ids.highest_sequences({("default", "same")}) == {}
-    await ids.write([streamed("same", 3)], "same-producer")
+    await ids.write([streamed("same", 3)])
     assert await ids.highest_sequences({("default", "same")}) == {("default", "same"): 3}
 
 
 async def test_the_highest_sequence_of_a_producer_is_known(ids: StoredIds) -> None:
     for number in (1, 5, 4):
-        await ids.write([streamed("line", number), streamed("line", number * 10, "other")], f"line-{number}")
+        await ids.write([streamed("line", number), streamed("line", number * 10, "other")])
     asked = {("default", "line"), ("other", "line"), ("default", "unknown")}
     assert await ids.highest_sequences(asked) == {("default", "line"): 5, ("other", "line"): 50}
 
 
 async def test_as_many_ids_can_be_asked_for_as_an_insert_may_have(ids: StoredIds) -> None:
     headers = [unary(f"{number:0100}", tenant=f"tenant-{number % 3000}") for number in range(MANY)]
-    await ids.write(headers[::2], "many")
+    await ids.write(headers[::2])
     assert await ids.known_requests(headers) == {(each.tenant, each.request_id) for each in headers[::2]}
 
 
 async def test_what_waited_in_the_bus_for_days_is_known_for_a_day_after_it_was_stored(ids: StoredIds) -> None:
     late = replace(unary("late"), received_at=NOW - 3 * 86_400_000_000_000)
-    await ids.write([late], "late")
+    await ids.write([late])
     assert await ids.known_requests([late]) == {("default", "late")}
 
 

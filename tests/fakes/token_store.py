@@ -20,7 +20,7 @@ class TokenStore:
         self.inserts: dict[str, list[Header]] = {}
         self.repeated: list[str] = []
 
-    async def write(self, batches: Sequence[tuple[Header, object]], token: str) -> None:
+    async def write(self, batches: Sequence[tuple[Header, object]], token: str, is_repeated: bool = False) -> None:
         """Stores an insert; a repeated one must have the same batches."""
         headers = [header for header, _ in batches]
         if token in self.inserts:

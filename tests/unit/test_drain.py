@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fakes.token_store import TokenStore
 from fakes.virtual_time import in_virtual_time
@@ -65,14 +66,16 @@ class Store(TokenStore):
         super().__init__()
         self.refused = refused
         self.tried: list[tuple[float, str]] = []
+        self.repeated_tries: list[bool] = []
 
-    async def write(self, batches: Sequence[tuple[Header, object]], token: str) -> None:
+    async def write(self, batches: Sequence[tuple[Header, object]], token: str, is_repeated: bool = False) -> None:
         self.tried.append((asyncio.get_running_loop().time(), token))
+        self.repeated_tries.append(is_repeated)
         if self.refused:
             self.refused -= 1
             self.failed()
             raise UnavailableError("The store is away.")
-        await super().write(batches, token)
+        await super().write(batches, token, is_repeated)
 
     def failed(self) -> None:
         """Called when a write is refused."""
@@ -140,3 +143,18 @@ def test_a_store_that_is_away_is_asked_again_with_growing_delays_up_to_a_bound()
     moments = [moment for moment, _ in store.tried]
     delays = [round(after - before, 3) for before, after in zip(moments, moments[1:], strict=False)]
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 0.0]
+
+
+def test_a_store_is_told_which_inserts_may_have_been_cut_off() -> None:
+    first, second = insert("a"), insert("b")
+    taken_over = replace(insert("c"), is_repeated=True)
+    group, store = Group(first, second, taken_over), Store(refused=2)
+    drained(group, store)
+    tries = [(token, repeated) for (_, token), repeated in zip(store.tried, store.repeated_tries, strict=True)]
+    assert tries == [
+        (first.token, False),
+        (first.token, True),
+        (first.token, True),
+        (second.token, False),
+        (taken_over.token, True),
+    ]

@@ -113,7 +113,7 @@ async def test_after_a_long_pause_the_minutes_before_it_are_found_too() -> None:
             assert until == now
             return newest
 
-        async def write(self, batches: object, token: str) -> None:
+        async def write(self, batches: object, token: str, is_repeated: bool) -> None:
             raise AssertionError("nothing came")
 
     store = Store()
@@ -141,8 +141,8 @@ async def test_spans_that_the_store_has_although_it_did_not_say_so_are_looked_at
         async def newest_minute(self, until: int) -> int | None:
             return None
 
-        async def write(self, batches: Sequence[tuple[Header, object]], token: str) -> None:
-            await super().write(batches, token)
+        async def write(self, batches: Sequence[tuple[Header, object]], token: str, is_repeated: bool = False) -> None:
+            await super().write(batches, token, is_repeated)
             raise UnavailableError("The answer was lost.")
 
     store = Store()

@@ -23,9 +23,16 @@ from services.shared.filter import Checked
 class LogWriter(Protocol):
     """Stores accepted entries."""
 
-    async def write(self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str) -> None:
+    async def write(
+        self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str, is_repeated: bool = False
+    ) -> None:
         """Stores batches as one insert. The same token with the same batches stores nothing again, also after
         a crash in the middle.
+
+        Args:
+            batches: In the order of the bus.
+            token: The same for the same batches.
+            is_repeated: Whether an earlier attempt may have been cut off.
 
         Raises:
             AirisError: Nothing, or only a part, was stored; repeat with the same token.

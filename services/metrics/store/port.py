@@ -41,9 +41,16 @@ class Plan:
 class MetricWriter(Protocol):
     """Stores accepted points."""
 
-    async def write(self, batches: Sequence[tuple[Header, MetricColumns]], token: str) -> list[SeriesRow]:
+    async def write(
+        self, batches: Sequence[tuple[Header, MetricColumns]], token: str, is_repeated: bool = False
+    ) -> list[SeriesRow]:
         """Stores batches as one insert. The same token with the same batches stores nothing again, also after
         a crash in the middle.
+
+        Args:
+            batches: In the order of the bus.
+            token: The same for the same batches.
+            is_repeated: Whether an earlier attempt may have been cut off.
 
         Returns:
             The series that the store has for certain now.

@@ -19,10 +19,11 @@ logger = structlog.get_logger(__name__)
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 
-Write = Callable[[Sequence[tuple[Header, ColumnsT]], str], Awaitable[None]]
-"""Takes an insert's batches and its token. Repeated after a failure, without those that the store knows by then."""
+Write = Callable[[Sequence[tuple[Header, ColumnsT]], str, bool], Awaitable[object]]
+"""Takes an insert's batches, its token, and whether an earlier attempt may have been cut off. Repeated after a failure,
+without the batches that the store knows by then."""
 
-WritePlaced = Callable[[Sequence[tuple[Position, Header, ColumnsT]], str], Awaitable[None]]
+WritePlaced = Callable[[Sequence[tuple[Position, Header, ColumnsT]], str, bool], Awaitable[object]]
 """The same, with the position of each batch."""
 
 
@@ -43,8 +44,10 @@ async def drain(
         jitter: A number in [0, 1).
     """
 
-    async def write_unplaced(batches: Sequence[tuple[Position, Header, ColumnsT]], token: str) -> None:
-        await write([(header, columns) for _, header, columns in batches], token)
+    async def write_unplaced(
+        batches: Sequence[tuple[Position, Header, ColumnsT]], token: str, is_repeated: bool
+    ) -> None:
+        await write([(header, columns) for _, header, columns in batches], token, is_repeated)
 
     await drain_placed(consumer, write_unplaced, repeats, jitter)
 
@@ -56,7 +59,7 @@ async def drain_placed(
     jitter: Callable[[], float] = random.random,
 ) -> None:
     """`drain` for a store that keeps where its rows stand in the order of ingest."""
-    stored = ""
+    begun = stored = ""
     aside: set[Position] = set()
     delay = _FIRST_DELAY
     while True:
@@ -66,7 +69,9 @@ async def drain_placed(
             if insert.token != stored:
                 fresh = await repeats.drop(insert.batches) if repeats else insert.batches
                 if batches := await _columns(consumer, fresh, aside):
-                    await write(batches, insert.token)
+                    is_repeated = insert.is_repeated or insert.token == begun
+                    begun = insert.token
+                    await write(batches, insert.token, is_repeated)
                 stored = insert.token
             await consumer.commit(insert)
         except AirisError as error:

@@ -91,11 +91,13 @@ class Insert(Generic[ColumnsT]):
         token: The same for the same batches, also after a crash: the store's deduplication token.
         last: The position of the last batch.
         batches: The batches in order, with their positions.
+        is_repeated: Whether a worker before this one, or before a restart, may have begun to store it.
     """
 
     token: str
     last: Position
     batches: Sequence[tuple[Position, Batch[ColumnsT]]]
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -193,7 +194,7 @@ class ClickHouse:
             table: Its name, without the database.
             rows: Columns named as the table's.
             token: A repeated insert with the same token stores nothing, whatever its rows are, in materialized views
-                too, while it is among the newest that the table remembers.
+                too, while it is among the newest that the table remembers. None: it stores its rows each time.
             settings: Further settings of ClickHouse.
 
         Raises:
@@ -205,9 +206,9 @@ class ClickHouse:
         if self._room is not None:
             self._room.check()
         all_settings: dict[str, object] = {**_INSERTING, **self._writing, **(settings or {})}
-        if token is not None:
-            all_settings["insert_deduplication_token"] = token
-            all_settings["deduplicate_blocks_in_dependent_materialized_views"] = 1
+        # Without one, equal rows count as a repetition, and a server that was killed amid the first may lack them.
+        all_settings["insert_deduplication_token"] = token or uuid.uuid4().hex
+        all_settings["deduplicate_blocks_in_dependent_materialized_views"] = 1
         name = self._target.localize(f"{DATABASE}.{table}")
 
         def write(client: Any) -> None:

@@ -32,8 +32,8 @@ class StoredIds:
         self._table = table
         self._max_ids = max_ids
 
-    async def write(self, headers: Sequence[Header], token: str) -> None:
-        """Stores the ids of one insert, under its deduplication token."""
+    async def write(self, headers: Sequence[Header]) -> None:
+        """Stores the ids of one insert. Twice does no harm: the table keeps of equal rows one."""
         known = [header for header in headers if header.request_id or header.producer_id]
         rows = pa.table(
             {
@@ -47,7 +47,7 @@ class StoredIds:
                 ),
             }
         )
-        await self._clickhouse.insert(self._table, rows, token=token)
+        await self._clickhouse.insert(self._table, rows)
 
     async def known_requests(self, headers: Sequence[Header]) -> set[tuple[str, str]]:
         """See `KnownIds.known_requests`."""

@@ -25,9 +25,14 @@ from services.traces.model import (
 class SpanWriter(Protocol):
     """Stores accepted spans."""
 
-    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str, is_repeated: bool = False) -> None:
         """Stores batches as one insert. The same token with the same batches stores nothing again, also after
         a crash in the middle; a store that does not deduplicate shows readers nothing twice.
+
+        Args:
+            batches: In the order of the bus.
+            token: The same for the same batches.
+            is_repeated: Whether an earlier attempt may have been cut off.
 
         Raises:
             AirisError: Nothing, or only a part, was stored; repeat with the same token.

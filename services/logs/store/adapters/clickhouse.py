@@ -32,10 +32,25 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
 from services.shared.clickhouse.migrations import migrate
+from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 
 _IDS_TABLE = "log_known_ids"
+_LOGS = Source(
+    "logs",
+    "tenant, service, timestamp, ingest_position",
+    "timestamp",
+    (
+        Rollup(
+            "logs_1m",
+            "logs_to_1m",
+            "tenant, service, level, timestamp",
+            "tenant, service, level, toStartOfMinute(timestamp)",
+            "count",
+        ),
+    ),
+)
 _MAX_BUCKETS = 200_000
 
 
@@ -62,11 +77,13 @@ class ClickHouseLogStore:
         """Reads back the ids of stored requests."""
         await self.ids.load(into)
 
-    async def write(self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str) -> None:
+    async def write(
+        self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str, is_repeated: bool = False
+    ) -> None:
         """See `LogWriter.write`."""
-        tables = [_placed(position, columns.entries) for position, _, columns in batches]
-        await self._clickhouse.insert("logs", pa.concat_tables(tables), token=token)
-        await self.ids.write([header for _, header, _ in batches], token)
+        entries = pa.concat_tables([_placed(position, columns.entries) for position, _, columns in batches])
+        await insert_once(self._clickhouse, _LOGS, entries, token, is_repeated)
+        await self.ids.write([header for _, header, _ in batches])
 
     def capabilities(self) -> Capabilities:
         """See `LogReader.capabilities`."""

@@ -127,7 +127,9 @@ class ElasticsearchLogStore:
                 )
                 logger.info("index_deleted", index=name, oldest=str(oldest))
 
-    async def write(self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str) -> None:
+    async def write(
+        self, batches: Sequence[tuple[Position, Header, LogColumns]], token: str, is_repeated: bool = False
+    ) -> None:
         """See `LogWriter.write`. The token is not needed: ids say which documents are there."""
         indices: set[str] = set()
         for part in slices(batches, _MOST_ROWS, _MOST_BYTES):

@@ -31,11 +31,26 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
 from services.shared.clickhouse.migrations import migrate
+from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
 
 _IDS_TABLE = "metric_known_ids"
+
+_POINT = "tenant, metric, series_id, timestamp"
+_SAMPLES = Source(
+    "samples",
+    _POINT,
+    "timestamp",
+    tuple(
+        Rollup(
+            f"samples_{step}", f"samples_to_{step}", _POINT, f"tenant, metric, series_id, {start}(timestamp)", "count"
+        )
+        for step, start in (("1m", "toStartOfMinute"), ("1h", "toStartOfHour"))
+    ),
+)
+_DISTRIBUTIONS = Source("distributions", _POINT, "timestamp")
 
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
@@ -74,18 +89,20 @@ class ClickHouseMetricStore:
         """Reads back the ids of stored requests."""
         await self.ids.load(into)
 
-    async def write(self, batches: Sequence[tuple[Header, MetricColumns]], token: str) -> list[SeriesRow]:
+    async def write(
+        self, batches: Sequence[tuple[Header, MetricColumns]], token: str, is_repeated: bool = False
+    ) -> list[SeriesRow]:
         """See `MetricWriter.write`."""
         columns = [column for _, column in batches]
         series = list({(row.tenant, row.series_id): row for column in columns for row in column.series}.values())
         received_at = max(header.received_at for header, _ in batches)
         # Series first: a sample never stands there without its labels.
         await self._clickhouse.insert("series", series_table(series, received_at))
-        await self._clickhouse.insert("samples", pa.concat_tables([c.samples for c in columns]), token=token)
-        await self._clickhouse.insert(
-            "distributions", pa.concat_tables([c.distributions for c in columns]), token=token
-        )
-        await self.ids.write([header for header, _ in batches], token)
+        samples = pa.concat_tables([c.samples for c in columns])
+        await insert_once(self._clickhouse, _SAMPLES, samples, token, is_repeated)
+        distributions = pa.concat_tables([c.distributions for c in columns])
+        await insert_once(self._clickhouse, _DISTRIBUTIONS, distributions, token, is_repeated)
+        await self.ids.write([header for header, _ in batches])
         return series
 
     def capabilities(self, now_ms: int) -> Capabilities:

@@ -68,12 +68,13 @@ class InsertJoiner(Generic[ColumnsT]):
         async with self._turn:
             self._refuse_unless_usable()
             while self._insert is None:
+                is_repeated = bool(self._boundary)
                 if not self._boundary:
                     await self._wait_until_complete()
                     self._boundary = self._joined
                 await self._join()
                 await self._in_thread(self._record_boundary, self._boundary)
-                self._insert = self._make_insert()
+                self._insert = self._make_insert(is_repeated)
                 self._began = self._clock()
             return self._insert
 
@@ -163,14 +164,15 @@ class InsertJoiner(Generic[ColumnsT]):
             raise UnavailableError(f"The journal's batch {position} cannot be read again: its file was cut.")
         return held
 
-    def _make_insert(self) -> Insert[ColumnsT]:
+    def _make_insert(self, is_repeated: bool) -> Insert[ColumnsT]:
         first, last = self._backlog.committed + 1, self._boundary
         batches = []
         for position in range(first, last + 1):
             held = self._backlog.held(position)
             assert held is not None  # noqa: S101 - joined batches are held until they are committed
             batches.append((Position(position), held.batch))
-        return Insert(f"{self._checkpoint.journal_id}:{first}-{last}", Position(last), tuple(batches))
+        token = f"{self._checkpoint.journal_id}:{first}-{last}"
+        return Insert(token, Position(last), tuple(batches), is_repeated)
 
     async def _commit(self, insert: Insert[ColumnsT]) -> None:
         self._refuse_unless_usable()

@@ -203,6 +203,7 @@ class KafkaConsumer(Generic[ColumnsT]):
 
     async def _begin(self, partition: Partition) -> None:
         last = partition.last()
+        is_repeated = partition.boundary is not None
         if partition.boundary is None:
             await self._record(partition, partition.first, last)
             partition.boundary = last
@@ -224,7 +225,7 @@ class KafkaConsumer(Generic[ColumnsT]):
             await self._store(partition, last)
             return
         token = f"{self._topic}:{partition.number}:{partition.first}-{last}"
-        insert = Insert(token, place(partition.number, last + 1), tuple(batches))
+        insert = Insert(token, place(partition.number, last + 1), tuple(batches), is_repeated)
         self._under_way = _UnderWay(insert, partition, last, by_position)
 
     async def _store(self, partition: Partition, last: int) -> None:

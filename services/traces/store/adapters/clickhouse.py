@@ -15,6 +15,7 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
 from services.shared.clickhouse.migrations import migrate
+from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 from services.traces import span_rows
@@ -38,6 +39,21 @@ from services.traces.model import (
 from services.traces.store.adapters import clickhouse_sql
 
 _IDS_TABLE = "span_known_ids"
+_SPANS = Source(
+    "spans",
+    "tenant, service, start_time, trace_id, span_id",
+    "start_time",
+    (
+        Rollup("traces", "spans_to_traces", "tenant, trace_id", "tenant, trace_id", "span_count"),
+        Rollup(
+            "span_red_1m",
+            "spans_to_red_1m",
+            "tenant, service, operation, kind, minute",
+            "tenant, service, operation, kind, toStartOfMinute(start_time)",
+            "count",
+        ),
+    ),
+)
 
 _FIRST_WINDOW_NS = 4_000_000_000
 _WINDOW_GROWTH = 16
@@ -74,10 +90,11 @@ class ClickHouseTraceStore:
         """Reads back the ids of stored requests."""
         await self.ids.load(into)
 
-    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str, is_repeated: bool = False) -> None:
         """See `SpanWriter.write`."""
-        await self._clickhouse.insert("spans", pa.concat_tables([c.spans for _, c in batches]), token=token)
-        await self.ids.write([header for header, _ in batches], token)
+        spans = pa.concat_tables([columns.spans for _, columns in batches])
+        await insert_once(self._clickhouse, _SPANS, spans, token, is_repeated)
+        await self.ids.write([header for header, _ in batches])
 
     async def refresh_edges(self, first_minute: int, last_minute: int) -> None:
         """See `EdgeWriter.refresh_edges`."""

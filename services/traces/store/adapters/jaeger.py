@@ -64,7 +64,7 @@ class JaegerTraceStore:
     async def load_ids(self, into: RecentIds) -> None:
         """Nothing: Jaeger keeps no ids of requests."""
 
-    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str) -> None:
+    async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str, is_repeated: bool = False) -> None:
         """See `SpanWriter.write`. Repeated, Jaeger keeps it twice, and readers see it once."""
         table = pa.concat_tables([columns.spans for _, columns in batches])
         requests = jaeger_export.requests(table, self._config.max_message_bytes)

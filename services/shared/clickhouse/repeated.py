@@ -1,0 +1,200 @@
+"""Inserts whose earlier attempt may have ended together with ClickHouse.
+
+A table that is not replicated notes the token of an insert and keeps its rows afterwards, within a millisecond. A
+server that is killed in between comes back with the token and without the rows, and takes the repetition for one of
+what it has (seen with ClickHouse 26.7: the note is a write, the rows are a rename). So after a repetition it is looked
+whether the rows are there, in the table itself and in those that views fill from it, and what is missing is put there.
+
+A replicated table notes both in one transaction of its keeper: for a cluster nothing is done here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+import xxhash
+
+from services.shared.clickhouse.client import ClickHouse
+from services.shared.clickhouse.target import DATABASE
+from services.shared.errors import AirisError
+
+logger = structlog.get_logger(__name__)
+
+_TIMEOUT = 60.0
+# Between an insert of another worker into a table and into what is filled from it, the two differ, too.
+_LOOKS = 3
+_LOOK_SECONDS = 1.0
+# Rows of the same key are not further away in time: those of an hour, and of a trace.
+_NEARBY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """A table that a view fills: each row stands for a number of rows with the same key.
+
+    Attributes:
+        table: Its name.
+        view: Which fills it.
+        key: Its columns of the key.
+        source_key: The same from a row of the source.
+        count: The column that says for how many rows of the source a row stands.
+    """
+
+    table: str
+    view: str
+    key: str
+    source_key: str
+    count: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table that workers insert into.
+
+    Attributes:
+        table: Its name.
+        key: Columns that tell its rows apart, as far as copies need not be told apart; the sorting key first.
+        time: The column of time.
+        rollups: What is filled from it.
+    """
+
+    table: str
+    key: str
+    time: str
+    rollups: tuple[Rollup, ...] = ()
+
+
+async def insert_once(
+    clickhouse: ClickHouse,
+    source: Source,
+    rows: pa.Table,
+    token: str,
+    is_repeated: bool,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Stores the rows of an insert, once, in a table and in what is filled from it.
+
+    Args:
+        clickhouse: Where.
+        source: The table.
+        rows: Columns named as the table's.
+        token: The same for the same rows.
+        is_repeated: Whether an earlier attempt may have been cut off.
+        sleep: Waits.
+
+    Raises:
+        AirisError: As `ClickHouse.insert`; what is stored by then is known by its token, or found, the next time.
+    """
+    # First of all: from here on no earlier attempt that still runs somewhere can store anything.
+    await clickhouse.insert(source.table, rows, token=token)
+    if is_repeated and rows.num_rows and not clickhouse.layout.cluster:
+        await _Repetition(clickhouse, source, token, sleep).mend(rows)
+
+
+class _Repetition:
+    """Keeps the rows of one insert in tables of its own while it looks for them."""
+
+    def __init__(
+        self, clickhouse: ClickHouse, source: Source, token: str, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._clickhouse = clickhouse
+        self._source = source
+        self._token = token
+        self._sleep = sleep
+        # Of the token, so that whoever repeats an insert once more finds what a crash left here.
+        self._rows = f"repeated_{source.table}_{xxhash.xxh3_64_hexdigest(token.encode())}"
+
+    async def mend(self, rows: pa.Table) -> None:
+        """Puts what is missing where it belongs. Raises `AirisError`."""
+        try:
+            await self._copy(self._rows, self._source.table)
+            await self._clickhouse.insert(self._rows, rows)
+            for rollup in self._source.rollups:
+                await self._roll_up(rollup)
+            await self._move(self._rows, self._source.table, await self._lost_rows())
+            for rollup in self._source.rollups:
+                await self._move(self._rolled_up(rollup), rollup.table, await self._lost_for_good(rollup, rows))
+        finally:
+            with suppress(AirisError):
+                for table in (self._rows, *map(self._rolled_up, self._source.rollups)):
+                    await self._drop(table)
+
+    async def _copy(self, name: str, table: str) -> None:
+        await self._drop(name)
+        await self._clickhouse.command(f"CREATE TABLE {DATABASE}.{name} AS {DATABASE}.{table}")
+
+    async def _drop(self, table: str) -> None:
+        await self._clickhouse.command(f"DROP TABLE IF EXISTS {DATABASE}.{table} SYNC")
+
+    async def _roll_up(self, rollup: Rollup) -> None:
+        """What the view makes of the rows."""
+        view = await self._clickhouse.rows(
+            "SELECT as_select FROM system.tables WHERE database = {database:String} AND name = {view:String}",
+            {"database": self._clickhouse.database, "view": rollup.view},
+            timeout=_TIMEOUT,
+        )
+        source = f"FROM {self._clickhouse.database}.{self._source.table}"
+        query = view[0]["as_select"].replace(source, f"FROM {DATABASE}.{self._rows} AS {self._source.table}")
+        table = self._rolled_up(rollup)
+        await self._copy(table, rollup.table)
+        await self._clickhouse.command(
+            f"INSERT INTO {DATABASE}.{table} SETTINGS max_partitions_per_insert_block = 0 {query}"
+        )
+
+    def _rolled_up(self, rollup: Rollup) -> str:
+        return f"{self._rows}_{rollup.table}"
+
+    async def _move(self, name: str, table: str, partitions: Sequence[str]) -> None:
+        # Moved and not copied: of two who do the same, the second finds nothing there.
+        for partition in partitions:
+            logger.warning("insert_mended", table=table, partition=partition, token=self._token)
+            await self._clickhouse.command(
+                f"ALTER TABLE {DATABASE}.{name} MOVE PARTITION ID '{partition}' TO TABLE {DATABASE}.{table}"
+            )
+
+    async def _lost_rows(self) -> Sequence[str]:
+        """Partitions of which the source has not all rows. It has all of an insert's rows of a partition, or none."""
+        key, mine = self._source.key, f"{DATABASE}.{self._rows}"
+        return await self._partitions(
+            f"SELECT DISTINCT _partition_id AS partition FROM {mine} WHERE ({key}) NOT IN "
+            f"(SELECT {key} FROM {DATABASE}.{self._source.table} WHERE ({key}) IN (SELECT {key} FROM {mine}))"
+        )
+
+    async def _lost_for_good(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
+        lost = await self._lost_counts(rollup, rows)
+        for _ in range(_LOOKS - 1):
+            if not lost:
+                break
+            await self._sleep(_LOOK_SECONDS)
+            still = await self._lost_counts(rollup, rows)
+            lost = [partition for partition in lost if partition in still]
+        return lost
+
+    async def _lost_counts(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
+        """Partitions in which each key of the insert lacks at least as many rows as the insert has of it."""
+        times = pc.min_max(rows.column(self._source.time).cast(pa.timestamp("s", "UTC"), safe=False)).as_py()
+        mine = f"{DATABASE}.{self._rolled_up(rollup)}"
+        keys = f"SELECT {rollup.key} FROM {mine}"
+        return await self._partitions(
+            "SELECT partition FROM "
+            f"(SELECT _partition_id AS partition, ({rollup.key}) AS k, sum({rollup.count}) AS n FROM {mine} "
+            "GROUP BY partition, k) AS mine "
+            f"INNER JOIN (SELECT ({rollup.source_key}) AS k, count() AS n FROM {DATABASE}.{self._source.table} "
+            f"WHERE ({rollup.source_key}) IN ({keys}) AND {self._source.time} BETWEEN {{first:DateTime('UTC')}} "
+            "AND {last:DateTime('UTC')} GROUP BY k) AS source ON source.k = mine.k "
+            f"LEFT JOIN (SELECT ({rollup.key}) AS k, sum({rollup.count}) AS n FROM {DATABASE}.{rollup.table} "
+            f"WHERE ({rollup.key}) IN ({keys}) GROUP BY k) AS kept ON kept.k = mine.k "
+            "GROUP BY partition HAVING min(source.n >= kept.n + mine.n)",
+            {"first": times["min"] - _NEARBY, "last": times["max"] + _NEARBY},
+        )
+
+    async def _partitions(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[str]:
+        found = await self._clickhouse.rows(sql, parameters, timeout=_TIMEOUT)
+        return [row["partition"] for row in found]

@@ -1,0 +1,128 @@
+"""A ClickHouse that is killed between noting an insert's token and keeping its rows comes back with the token alone, in
+one of the tables: the insert is repeated, and nothing of it is missing or there twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clickhouse_signals import ROWS, Signal, signals, stored
+from clickhouse_world import ENGINES, dsn_of, opened
+
+from services.shared.clickhouse.client import ClickHouse
+
+# What would not be the same with other rows.
+CONTENT = {
+    "samples": "sum(value + toUnixTimestamp(timestamp))",
+    "samples_1m": "(sum(sum), min(min), max(max), argMaxMerge(last))",
+    "samples_1h": "(sum(sum), min(min), max(max), argMaxMerge(last))",
+    "logs": "(uniqExact(message), sum(ingest_position))",
+    "logs_1m": "sum(count)",
+    "spans": "uniqExact(trace_id, span_id)",
+    "traces": "(uniqExact(trace_id), max(finished_ns))",
+    "span_red_1m": "(sum(duration_sum), quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(durations))",
+}
+# Inserts of the same minutes come before the one that is lost and after it.
+BEFORE, LOST, AFTER = [0, 1], 2, [3, 4]
+
+
+async def partitions(clickhouse: ClickHouse, table: str) -> list[str]:
+    rows = await clickhouse.rows(f"SELECT DISTINCT _partition_id AS id FROM airis.{table} ORDER BY id", timeout=30)
+    return [row["id"] for row in rows]
+
+
+async def move(clickhouse: ClickHouse, table: str, to: str) -> None:
+    for partition in await partitions(clickhouse, table):
+        await clickhouse.command(f"ALTER TABLE airis.{table} MOVE PARTITION ID '{partition}' TO TABLE airis.{to}")
+
+
+async def lose(clickhouse: ClickHouse, signal: Signal, table: str) -> None:
+    """Writes an insert, and lets one table have only what it had before, and its token."""
+    await clickhouse.command(f"CREATE TABLE airis.before AS airis.{table}")
+    await clickhouse.command(f"INSERT INTO airis.before SELECT * FROM airis.{table}")
+    await signal.write(LOST)
+    await clickhouse.command(f"ALTER TABLE airis.{table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    await move(clickhouse, "before", table)
+    await clickhouse.command("DROP TABLE airis.before SYNC")
+
+
+async def content(clickhouse: ClickHouse, signal: Signal) -> dict[str, object]:
+    return {
+        table: (await clickhouse.rows(f"SELECT {CONTENT[table]} AS content FROM airis.{table}", timeout=30))[0]
+        for table in signal.figures
+    }
+
+
+async def tables(clickhouse: ClickHouse) -> list[str]:
+    rows = await clickhouse.rows(
+        "SELECT name FROM system.tables WHERE database = {database:String} ORDER BY name",
+        {"database": clickhouse.database},
+        timeout=30,
+    )
+    return [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("which", range(3))
+async def test_what_one_table_has_lost_is_there_once_after_the_repetition(
+    engine: str, which: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        for signal in signals(clickhouse):
+            if which >= len(signal.figures):
+                continue
+            table = list(signal.figures)[which]
+            await signal.open()
+            there = await tables(clickhouse)
+            for number in BEFORE:
+                await signal.write(number)
+            await lose(clickhouse, signal, table)
+            for number in AFTER:
+                await signal.write(number)
+            whole = (len(BEFORE) + 1 + len(AFTER)) * ROWS
+
+            # ClickHouse by itself takes it for stored.
+            await signal.write(LOST)
+            lacking = {**dict.fromkeys(signal.figures, whole), table: whole - ROWS}
+            assert await stored(clickhouse, signal) == lacking
+
+            await signal.write(LOST, is_repeated=True)
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, whole), table
+            mended = await content(clickhouse, signal)
+            for number in [*BEFORE, LOST, *AFTER]:
+                await signal.write(number, is_repeated=True)
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, whole), table
+            assert await tables(clickhouse) == there
+
+            for emptied in signal.figures:
+                await clickhouse.command(f"TRUNCATE TABLE airis.{emptied}")
+            for number in [*BEFORE, LOST, *AFTER]:
+                await signal.write_batches(f"afresh-{number}", [number], False)
+            assert await content(clickhouse, signal) == mended
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_an_insert_that_was_cut_off_before_it_began_is_stored(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        for signal in signals(clickhouse):
+            await signal.open()
+            await signal.write(0, is_repeated=True)
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, ROWS)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("table", ["series", "metric_known_ids", "log_known_ids", "span_known_ids"])
+async def test_labels_and_ids_are_written_again_by_a_repetition(
+    engine: str, table: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        for signal in signals(clickhouse):
+            await signal.open()
+            await signal.write(0)
+        await clickhouse.command(f"ALTER TABLE airis.{table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        for signal in signals(clickhouse):
+            await signal.write(0, is_repeated=True)
+        rows = await clickhouse.rows(f"SELECT count() AS n FROM airis.{table} FINAL", timeout=30)
+        assert rows == [{"n": 1}]
