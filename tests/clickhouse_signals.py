@@ -26,6 +26,9 @@ from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
 
 NOW = 1_790_000_000_000_000_000
 ROWS = 50
+# Their moments are long ago, some day.
+METRICS = MetricsConfig(raw_retention_days=3650, rollup_retention_days=3650)
+TRACES = TracesConfig(raw_retention_days=3650, rollup_retention_days=3650)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Signal:
 
 def signals(clickhouse: ClickHouse) -> list[Signal]:
     """All of them on one pool."""
-    metrics = ClickHouseMetricStore(clickhouse, MetricsConfig())
-    logs = ClickHouseLogStore(clickhouse, LogsConfig())
-    traces = ClickHouseTraceStore(clickhouse, TracesConfig())
+    metrics = ClickHouseMetricStore(clickhouse, METRICS)
+    logs = ClickHouseLogStore(clickhouse, LogsConfig(raw_retention_days=3650))
+    traces = ClickHouseTraceStore(clickhouse, TRACES)
     return [
         Signal(
             "metrics",

@@ -19,7 +19,7 @@ from services.traces.model import Span, SpanColumns
 from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
 from services.traces.store.port import SpanWriter
 
-CONFIG = TracesConfig()
+CONFIG = TracesConfig(raw_retention_days=3650, rollup_retention_days=3650)
 TENANT = "default"
 TIMEOUT = 30.0
 

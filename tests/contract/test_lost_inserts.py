@@ -3,12 +3,17 @@ one of the tables: the insert is repeated, and nothing of it is missing or there
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from clickhouse_signals import ROWS, Signal, signals, stored
+from clickhouse_signals import ROWS, Signal, header, points, signals, stored
 from clickhouse_world import ENGINES, dsn_of, opened
 
+from services.metrics.config import MetricsConfig
+from services.metrics.model import MetricColumns
+from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
 from services.shared.clickhouse.client import ClickHouse
 
 # What would not be the same with other rows.
@@ -126,3 +131,25 @@ async def test_labels_and_ids_are_written_again_by_a_repetition(
             await signal.write(0, is_repeated=True)
         rows = await clickhouse.rows(f"SELECT count() AS n FROM airis.{table} FINAL", timeout=30)
         assert rows == [{"n": 1}]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_points_that_have_gone_since_because_of_their_age_bring_nothing_back(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    day, now = 86_400_000, time.time_ns() // 1_000_000
+    made = points(0)
+    times = pa.array([now - day - 3_600_000 if row % 2 else now for row in range(ROWS)], pa.int64())
+    samples = made.samples.set_column(
+        made.samples.schema.get_field_index("timestamp"), "timestamp", times.cast(pa.timestamp("ms", tz="UTC"))
+    )
+    batches = [(header(0), MetricColumns(samples, made.distributions, made.series))]
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        store = ClickHouseMetricStore(clickhouse, MetricsConfig(raw_retention_days=1))
+        await store.open()
+        await store.write(batches, "token")
+        await clickhouse.command("OPTIMIZE TABLE airis.samples FINAL")
+        count = "SELECT count() AS n FROM airis.samples"
+        assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]
+        await store.write(batches, "token", is_repeated=True)
+        assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]

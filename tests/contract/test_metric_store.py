@@ -24,6 +24,8 @@ from services.shared.errors import FailedPreconditionError, ResourceExhaustedErr
 
 BASE = 1_790_000_000_000 // 3_600_000 * 3_600_000
 NOW = BASE + 4 * 3_600_000
+# What ClickHouse itself takes for now is years later, some day.
+KEPT_DAYS = 3650
 SAMPLES = [
     (host, BASE + 1_234 + number * 7_000, float((number * 37 + len(host)) % 101))
     for host in ("a", "bb", "ccc")
@@ -39,7 +41,9 @@ async def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ClickHouseMetricStore]:
     async with opened(dsn_of(request.param, request, tmp_path_factory.mktemp("clickhouse"))) as clickhouse:
-        store = ClickHouseMetricStore(clickhouse, MetricsConfig())
+        store = ClickHouseMetricStore(
+            clickhouse, MetricsConfig(raw_retention_days=KEPT_DAYS, rollup_retention_days=KEPT_DAYS)
+        )
         await store.open()
         for first in range(0, len(SAMPLES), 500):
             await store.write([(header(first), columns("cpu", SAMPLES[first : first + 500]))], f"token-{first}")
@@ -159,14 +163,14 @@ async def test_a_delta_increase_is_the_sum(store: ClickHouseMetricStore) -> None
 
 
 async def test_raw_aggregations_are_refused_beyond_the_retention(store: ClickHouseMetricStore) -> None:
-    late = BASE + 91 * 86_400_000
+    late = BASE + (KEPT_DAYS + 1) * 86_400_000
     with pytest.raises(FailedPreconditionError) as caught:
         await MetricQuery(store).query(ask(Aggregation.RATE, BASE, BASE + 60_000, 0), late, 10.0)
     assert caught.value.reason == "BEYOND_RETENTION"
 
 
 async def test_figures_outlive_raw_data_and_what_only_raw_data_knows_is_refused(store: ClickHouseMetricStore) -> None:
-    late = BASE + 91 * 86_400_000
+    late = BASE + (KEPT_DAYS + 1) * 86_400_000
     chosen = await MetricQuery(store).query(ask(Aggregation.SUM, BASE, BASE + 3_600_000, 0), late, 10.0)
     assert (chosen.resolution, chosen.step) == (60_000, 60_000)
     assert sum(chosen.series[0].values) == sum(v for host, at, v in SAMPLES if host == "a" and at < BASE + 3_600_000)
@@ -177,7 +181,7 @@ async def test_figures_outlive_raw_data_and_what_only_raw_data_knows_is_refused(
 
 
 async def test_where_raw_data_has_gone_the_bucket_a_range_begins_in_counts_whole(store: ClickHouseMetricStore) -> None:
-    late = BASE + 91 * 86_400_000
+    late = BASE + (KEPT_DAYS + 1) * 86_400_000
     query = ask(Aggregation.COUNT, BASE + 90_000, BASE + 240_000, 60_000)
     result = await MetricQuery(store).query(query, late, 10.0)
     expected = [

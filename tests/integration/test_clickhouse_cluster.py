@@ -9,19 +9,17 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 import pytest_asyncio
-from clickhouse_signals import NOW, ROWS, header, points, signals, stored
+from clickhouse_signals import METRICS, NOW, ROWS, TRACES, header, points, signals, stored
 from clickhouse_world import opened
 from trace_world import columns_of
 
 from deploy.servers import Server, make_server
-from services.metrics.config import MetricsConfig
 from services.metrics.model import Aggregation, MetricColumns, RangeQuery
 from services.metrics.query import MetricQuery
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.config import ClickHouseConfig
 from services.shared.errors import UnavailableError
-from services.traces.config import TracesConfig
 from services.traces.model import Span
 from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
 
@@ -60,7 +58,7 @@ async def cluster(servers: list[Server]) -> AsyncIterator[ClickHouse]:
 async def test_each_insert_is_stored_once_on_the_shards_of_its_tenants(
     servers: list[Server], cluster: ClickHouse
 ) -> None:
-    store = ClickHouseMetricStore(cluster, MetricsConfig())
+    store = ClickHouseMetricStore(cluster, METRICS)
     batches = [(replace(header(number), tenant=tenant), own(tenant)) for number, tenant in enumerate(TENANTS)]
     for _ in range(3):
         await store.write(batches, "the same")
@@ -80,7 +78,7 @@ async def test_each_insert_is_stored_once_on_the_shards_of_its_tenants(
 
 
 async def test_a_query_finds_its_tenant_wherever_that_is(cluster: ClickHouse) -> None:
-    query = MetricQuery(ClickHouseMetricStore(cluster, MetricsConfig()))
+    query = MetricQuery(ClickHouseMetricStore(cluster, METRICS))
     start = NOW // 1_000_000 // 3_600_000 * 3_600_000
     for tenant in TENANTS:
         for aggregation in (Aggregation.SUM, Aggregation.RATE):
@@ -94,7 +92,7 @@ async def test_a_query_finds_its_tenant_wherever_that_is(cluster: ClickHouse) ->
 
 
 async def test_the_service_map_is_made_on_a_cluster(cluster: ClickHouse) -> None:
-    store = ClickHouseTraceStore(cluster, TracesConfig())
+    store = ClickHouseTraceStore(cluster, TRACES)
     for tenant in TENANTS:
         web = Span("a" * 32, "1" * 16, "", "GET /", "web", NOW, NOW + 1000)
         cart = Span("a" * 32, "2" * 16, "1" * 16, "GET /", "cart", NOW + 5, NOW + 900)
@@ -109,7 +107,7 @@ async def test_the_service_map_is_made_on_a_cluster(cluster: ClickHouse) -> None
 
 
 async def test_what_a_dead_shard_should_keep_is_not_acknowledged(servers: list[Server], cluster: ClickHouse) -> None:
-    store = ClickHouseMetricStore(cluster, MetricsConfig())
+    store = ClickHouseMetricStore(cluster, METRICS)
     batches = [(replace(header(9), tenant=tenant, request_id="later"), own(tenant, 9)) for tenant in TENANTS]
     servers[1].kill()
     with pytest.raises(UnavailableError):

@@ -31,8 +31,8 @@ from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
+from services.shared.clickhouse.inserts import Inserts, Rollup, Source
 from services.shared.clickhouse.migrations import migrate
-from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 
@@ -65,6 +65,7 @@ class ClickHouseLogStore:
     def __init__(self, clickhouse: ClickHouse, config: LogsConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
+        self._inserts = Inserts(clickhouse, config.raw_retention_days)
         self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
@@ -82,7 +83,7 @@ class ClickHouseLogStore:
     ) -> None:
         """See `LogWriter.write`."""
         entries = pa.concat_tables([_placed(position, columns.entries) for position, _, columns in batches])
-        await insert_once(self._clickhouse, _LOGS, entries, token, is_repeated)
+        await self._inserts.store(_LOGS, entries, token, is_repeated)
         await self.ids.write([header for _, header, _ in batches])
 
     def capabilities(self) -> Capabilities:

@@ -30,8 +30,8 @@ from services.shared.bus.port import Header
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
+from services.shared.clickhouse.inserts import Inserts, Rollup, Source
 from services.shared.clickhouse.migrations import migrate
-from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
@@ -70,6 +70,7 @@ class ClickHouseMetricStore:
     def __init__(self, clickhouse: ClickHouse, config: MetricsConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
+        self._inserts = Inserts(clickhouse, config.raw_retention_days)
         self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
@@ -99,9 +100,9 @@ class ClickHouseMetricStore:
         # Series first: a sample never stands there without its labels.
         await self._clickhouse.insert("series", series_table(series, received_at))
         samples = pa.concat_tables([c.samples for c in columns])
-        await insert_once(self._clickhouse, _SAMPLES, samples, token, is_repeated)
+        await self._inserts.store(_SAMPLES, samples, token, is_repeated)
         distributions = pa.concat_tables([c.distributions for c in columns])
-        await insert_once(self._clickhouse, _DISTRIBUTIONS, distributions, token, is_repeated)
+        await self._inserts.store(_DISTRIBUTIONS, distributions, token, is_repeated)
         await self.ids.write([header for header, _ in batches])
         return series
 

@@ -14,8 +14,8 @@ from services.shared.bus.port import Header
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
+from services.shared.clickhouse.inserts import Inserts, Rollup, Source
 from services.shared.clickhouse.migrations import migrate
-from services.shared.clickhouse.repeated import Rollup, Source, insert_once
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 from services.traces import span_rows
@@ -72,6 +72,7 @@ class ClickHouseTraceStore:
     def __init__(self, clickhouse: ClickHouse, config: TracesConfig) -> None:
         self._clickhouse = clickhouse
         self._config = config
+        self._inserts = Inserts(clickhouse, config.raw_retention_days)
         self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
     async def open(self) -> None:
@@ -93,7 +94,7 @@ class ClickHouseTraceStore:
     async def write(self, batches: Sequence[tuple[Header, SpanColumns]], token: str, is_repeated: bool = False) -> None:
         """See `SpanWriter.write`."""
         spans = pa.concat_tables([columns.spans for _, columns in batches])
-        await insert_once(self._clickhouse, _SPANS, spans, token, is_repeated)
+        await self._inserts.store(_SPANS, spans, token, is_repeated)
         await self.ids.write([header for header, _ in batches])
 
     async def refresh_edges(self, first_minute: int, last_minute: int) -> None:

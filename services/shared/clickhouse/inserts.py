@@ -11,6 +11,7 @@ A replicated table notes both in one transaction of its keeper: for a cluster no
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ logger = structlog.get_logger(__name__)
 
 _TIMEOUT = 60.0
 # Between an insert of another worker into a table and into what is filled from it, the two differ, too.
-_LOOKS = 3
-_LOOK_SECONDS = 1.0
+_LOOKS = 10
+_LOOK_SECONDS = 0.3
 # Rows of the same key are not further away in time: those of an hour, and of a trace.
 _NEARBY = timedelta(days=1)
 
@@ -71,42 +72,55 @@ class Source:
     rollups: tuple[Rollup, ...] = ()
 
 
-async def insert_once(
-    clickhouse: ClickHouse,
-    source: Source,
-    rows: pa.Table,
-    token: str,
-    is_repeated: bool,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Stores the rows of an insert, once, in a table and in what is filled from it.
+class Inserts:
+    """Stores inserts once, also those that are repeated.
 
     Args:
         clickhouse: Where.
-        source: The table.
-        rows: Columns named as the table's.
-        token: The same for the same rows.
-        is_repeated: Whether an earlier attempt may have been cut off.
+        keeps_days: How long sources keep their rows.
         sleep: Waits.
-
-    Raises:
-        AirisError: As `ClickHouse.insert`; what is stored by then is known by its token, or found, the next time.
     """
-    # First of all: from here on no earlier attempt that still runs somewhere can store anything.
-    await clickhouse.insert(source.table, rows, token=token)
-    if is_repeated and rows.num_rows and not clickhouse.layout.cluster:
-        await _Repetition(clickhouse, source, token, sleep).mend(rows)
+
+    def __init__(
+        self, clickhouse: ClickHouse, keeps_days: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._clickhouse = clickhouse
+        self._keeps_days = keeps_days
+        self._sleep = sleep
+
+    async def store(self, source: Source, rows: pa.Table, token: str, is_repeated: bool) -> None:
+        """Stores the rows of an insert in a table and in what is filled from it.
+
+        Args:
+            source: The table.
+            rows: Columns named as the table's.
+            token: The same for the same rows.
+            is_repeated: Whether an earlier attempt may have been cut off.
+
+        Raises:
+            AirisError: As `ClickHouse.insert`; what is stored by then is known by its token, or found, the next time.
+        """
+        # First of all: from here on no earlier attempt that still runs somewhere can store anything.
+        await self._clickhouse.insert(source.table, rows, token=token)
+        if is_repeated and rows.num_rows and not self._clickhouse.layout.cluster:
+            await _Repetition(self._clickhouse, source, token, self._keeps_days, self._sleep).mend(rows)
 
 
 class _Repetition:
     """Keeps the rows of one insert in tables of its own while it looks for them."""
 
     def __init__(
-        self, clickhouse: ClickHouse, source: Source, token: str, sleep: Callable[[float], Awaitable[None]]
+        self,
+        clickhouse: ClickHouse,
+        source: Source,
+        token: str,
+        keeps_days: int,
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._clickhouse = clickhouse
         self._source = source
         self._token = token
+        self._keeps_days = keeps_days
         self._sleep = sleep
         # Of the token, so that whoever repeats an insert once more finds what a crash left here.
         self._rows = f"repeated_{source.table}_{xxhash.xxh3_64_hexdigest(token.encode())}"
@@ -140,8 +154,11 @@ class _Repetition:
             {"database": self._clickhouse.database, "view": rollup.view},
             timeout=_TIMEOUT,
         )
-        source = f"FROM {self._clickhouse.database}.{self._source.table}"
-        query = view[0]["as_select"].replace(source, f"FROM {DATABASE}.{self._rows} AS {self._source.table}")
+        source = rf"\bFROM `?{self._clickhouse.database}`?\.`?{self._source.table}`?(?: AS \w+)?"
+        mine = f"FROM {DATABASE}.{self._rows} AS {self._source.table}"
+        query, found = re.subn(source, mine, view[0]["as_select"])
+        if found != 1:
+            raise AirisError(f"The view {rollup.view} is not the one that this program made.")
         table = self._rolled_up(rollup)
         await self._copy(table, rollup.table)
         await self._clickhouse.command(
@@ -160,11 +177,14 @@ class _Repetition:
             )
 
     async def _lost_rows(self) -> Sequence[str]:
-        """Partitions of which the source has not all rows. It has all of an insert's rows of a partition, or none."""
+        """Partitions of which the source has not all rows. It has all of an insert's rows of a partition, or none, but
+        for those that are too old for it."""
         key, mine = self._source.key, f"{DATABASE}.{self._rows}"
         return await self._partitions(
             f"SELECT DISTINCT _partition_id AS partition FROM {mine} WHERE ({key}) NOT IN "
-            f"(SELECT {key} FROM {DATABASE}.{self._source.table} WHERE ({key}) IN (SELECT {key} FROM {mine}))"
+            f"(SELECT {key} FROM {DATABASE}.{self._source.table} WHERE ({key}) IN (SELECT {key} FROM {mine})) "
+            f"AND {self._source.time} > now() - toIntervalDay({{days:UInt32}}) + INTERVAL 1 HOUR",
+            {"days": self._keeps_days},
         )
 
     async def _lost_for_good(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
