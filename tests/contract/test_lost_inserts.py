@@ -14,6 +14,7 @@ from clickhouse_world import ENGINES, dsn_of, opened
 from services.metrics.config import MetricsConfig
 from services.metrics.model import MetricColumns
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
+from services.shared.clickhouse import inserts
 from services.shared.clickhouse.client import ClickHouse
 
 # What would not be the same with other rows.
@@ -27,6 +28,14 @@ CONTENT = {
     "traces": "(uniqExact(trace_id), max(finished_ns))",
     "span_red_1m": "(sum(duration_sum), quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(durations))",
 }
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes here, for whom one would have to wait."""
+    monkeypatch.setattr(inserts, "_LOOK_SECONDS", 0.0)
+
+
 # Inserts of the same minutes come before the one that is lost and after it.
 BEFORE, LOST, AFTER = [0, 1], 2, [3, 4]
 
@@ -153,3 +162,53 @@ async def test_points_that_have_gone_since_because_of_their_age_bring_nothing_ba
         assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]
         await store.write(batches, "token", is_repeated=True)
         assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_what_another_worker_has_not_finished_is_not_taken_for_lost(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: list[Signal] = []
+
+    async def meanwhile(_: float) -> None:
+        if other:
+            await other.pop().write_batches("theirs", [0], True)
+
+    monkeypatch.setattr(inserts.Inserts.__init__, "__defaults__", (meanwhile,))
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        for signal in signals(clickhouse):
+            await signal.open()
+            await signal.write_batches("ours", [0], False)
+            # Equal rows, which the server was killed over before it came to the views.
+            views = await clickhouse.rows(
+                "SELECT name, create_table_query AS text FROM system.tables WHERE database = {database:String} "
+                "AND engine = 'MaterializedView' AND endsWith(extract(as_select, 'FROM ([^ ]+)'), {source:String})",
+                {"database": clickhouse.database, "source": f".{next(iter(signal.figures))}"},
+                timeout=30,
+            )
+            assert len(views) == len(signal.figures) - 1
+            for view in views:
+                await clickhouse.command(f"DROP TABLE airis.{view['name']} SYNC")
+            await signal.write_batches("theirs", [0], False)
+            for view in views:
+                await clickhouse.command(view["text"])
+            other.append(signal)
+            await signal.write_batches("ours", [0], True)
+            assert not other, "nobody waited for the other worker"
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, 2 * ROWS), signal.name
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_what_somebody_left_behind_is_gone_after_an_hour(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        metrics = signals(clickhouse)[0]
+        await metrics.open()
+        there = await tables(clickhouse)
+        await clickhouse.command("CREATE TABLE airis.repeated_samples_0 AS airis.samples")
+        await metrics.open()
+        assert "repeated_samples_0" in await tables(clickhouse)
+        monkeypatch.setattr(inserts, "_ABANDONED_SECONDS", -10)
+        await metrics.open()
+        assert await tables(clickhouse) == there

@@ -141,6 +141,7 @@ class ClickHouse:
         *,
         timeout: float,
         max_rows: int = 1_000_000,
+        for_insert: bool = False,
     ) -> pa.Table:
         """Runs a SELECT.
 
@@ -149,6 +150,7 @@ class ClickHouse:
             parameters: The values; never part of the text.
             timeout: Seconds after which ClickHouse gives up.
             max_rows: Rows of the result beyond which it is refused.
+            for_insert: Whether an insert waits for it: then it does not wait behind other queries.
 
         Raises:
             DeadlineExceededError: It took longer than `timeout`.
@@ -178,7 +180,7 @@ class ClickHouse:
             return client.query_arrow(f"{text}\n{_clause(limited)}", parameters=dict(parameters or {}))
 
         text = self._target.localize(sql)
-        return await self._run(self._queries, ask)
+        return await self._run(self._inserts if for_insert else self._queries, ask)
 
     async def insert(
         self,
@@ -247,9 +249,16 @@ class ClickHouse:
                 f"ALTER TABLE {DATABASE}.{table} MODIFY TTL {clause} SETTINGS materialize_ttl_after_modify = 0"
             )
 
-    async def rows(self, sql: str, parameters: Mapping[str, object] | None = None, *, timeout: float) -> Sequence[Any]:
-        """Runs a SELECT with a small result and gives it as dictionaries."""
-        table = await self.query(sql, parameters, timeout=timeout, max_rows=100_000)
+    async def rows(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        timeout: float,
+        for_insert: bool = False,
+    ) -> Sequence[Any]:
+        """Runs a SELECT with a small result and gives it as dictionaries. See `query`."""
+        table = await self.query(sql, parameters, timeout=timeout, max_rows=100_000, for_insert=for_insert)
         return list(table.to_pylist())
 
     @property
@@ -258,11 +267,24 @@ class ClickHouse:
 
     async def _run(self, executor: ThreadPoolExecutor, call: Callable[[Any], ResultT]) -> ResultT:
         try:
-            return await asyncio.get_running_loop().run_in_executor(executor, lambda: call(self._client()))
+            return await asyncio.get_running_loop().run_in_executor(executor, self._call, call)
         except ClickHouseError as error:
             raise translate(error) from error
         except (OSError, RuntimeError, HTTPError) as error:
             raise unavailable() from error
+
+    def _call(self, call: Callable[[Any], ResultT]) -> ResultT:
+        client = self._client()
+        try:
+            return call(client)
+        except Exception:
+            if self._target.is_embedded:
+                # Its next answer would begin with what is left of this one (chdb 26.9).
+                self._local.client = None
+                with self._clients_lock:
+                    self._clients.remove(client)
+                client.close()
+            raise
 
     def _client(self) -> Any:
         """The client of this thread. It finds a server that was restarted by itself."""

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,16 +25,22 @@ import xxhash
 
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.target import DATABASE
-from services.shared.errors import AirisError
+from services.shared.errors import AirisError, UnavailableError
 
 logger = structlog.get_logger(__name__)
 
-_TIMEOUT = 60.0
-# Between an insert of another worker into a table and into what is filled from it, the two differ, too.
-_LOOKS = 10
-_LOOK_SECONDS = 0.3
-# Rows of the same key are not further away in time: those of an hour, and of a trace.
-_NEARBY = timedelta(days=1)
+_TIMEOUT = 30.0
+# An insert of another worker that is under way, or was cut off as well and is repeated after a pause, is in a table and
+# not yet in what is filled from it.
+_LOOKS = 16
+_LOOK_SECONDS = 1.0
+# Rows of the same key are not further away in time: those of an hour, and nearly all of a trace.
+_NEARBY = timedelta(hours=1)
+# Somebody else who repeats the same insert may drop the tables.
+_ATTEMPTS = 3
+_PREFIX = "repeated_"
+_MONTHS = "max_partitions_per_insert_block = 0"
+_ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,32 @@ class Inserts:
         # First of all: from here on no earlier attempt that still runs somewhere can store anything.
         await self._clickhouse.insert(source.table, rows, token=token)
         if is_repeated and rows.num_rows and not self._clickhouse.layout.cluster:
-            await _Repetition(self._clickhouse, source, token, self._keeps_days, self._sleep).mend(rows)
+            await self._mend(source, rows, token)
+
+    async def open(self) -> None:
+        """Drops what somebody left who died amid a look, and whose insert nobody repeated. Raises `AirisError`."""
+        left = await self._clickhouse.rows(
+            "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
+            "AND metadata_modification_time < now() - {seconds:Int32}",
+            {"database": self._clickhouse.database, "prefix": _PREFIX, "seconds": _ABANDONED_SECONDS},
+            timeout=_TIMEOUT,
+        )
+        for row in left:
+            await self._clickhouse.command(f"DROP TABLE IF EXISTS {DATABASE}.{row['name']} SYNC")
+
+    async def _mend(self, source: Source, rows: pa.Table, token: str) -> None:
+        fault = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                await _Repetition(self._clickhouse, source, token, self._keeps_days, self._sleep).mend(rows)
+            except UnavailableError:
+                raise
+            except AirisError as error:
+                fault = error.message
+            else:
+                return
+        # What comes after must not wait for it for ever: a loss is rare, and this may have another cause.
+        logger.error("insert_not_checked", table=source.table, token=token, error=fault)
 
 
 class _Repetition:
@@ -123,22 +155,30 @@ class _Repetition:
         self._keeps_days = keeps_days
         self._sleep = sleep
         # Of the token, so that whoever repeats an insert once more finds what a crash left here.
-        self._rows = f"repeated_{source.table}_{xxhash.xxh3_64_hexdigest(token.encode())}"
+        self._rows = f"{_PREFIX}{source.table}_{xxhash.xxh3_64_hexdigest(token.encode())}"
 
     async def mend(self, rows: pa.Table) -> None:
         """Puts what is missing where it belongs. Raises `AirisError`."""
         try:
             await self._copy(self._rows, self._source.table)
-            await self._clickhouse.insert(self._rows, rows)
+            await self._clickhouse.insert(self._rows, rows, token=self._token)
             for rollup in self._source.rollups:
                 await self._roll_up(rollup)
-            await self._move(self._rows, self._source.table, await self._lost_rows())
+            await self._find_missing()
+            await self._move(self._missing, self._source.table, await self._partitions(self._missing))
             for rollup in self._source.rollups:
-                await self._move(self._rolled_up(rollup), rollup.table, await self._lost_for_good(rollup, rows))
+                await self._move(self._rolled_up(rollup), rollup.table, await self._lost(rollup, rows))
         finally:
             with suppress(AirisError):
-                for table in (self._rows, *map(self._rolled_up, self._source.rollups)):
+                for table in (self._rows, self._missing, *map(self._rolled_up, self._source.rollups)):
                     await self._drop(table)
+
+    @property
+    def _missing(self) -> str:
+        return f"{self._rows}_missing"
+
+    def _rolled_up(self, rollup: Rollup) -> str:
+        return f"{self._rows}_{rollup.table}"
 
     async def _copy(self, name: str, table: str) -> None:
         await self._drop(name)
@@ -149,24 +189,33 @@ class _Repetition:
 
     async def _roll_up(self, rollup: Rollup) -> None:
         """What the view makes of the rows."""
-        view = await self._clickhouse.rows(
+        views = await self._ask(
             "SELECT as_select FROM system.tables WHERE database = {database:String} AND name = {view:String}",
             {"database": self._clickhouse.database, "view": rollup.view},
-            timeout=_TIMEOUT,
         )
         source = rf"\bFROM `?{self._clickhouse.database}`?\.`?{self._source.table}`?(?: AS \w+)?"
         mine = f"FROM {DATABASE}.{self._rows} AS {self._source.table}"
-        query, found = re.subn(source, mine, view[0]["as_select"])
+        query, found = re.subn(source, mine, "".join(view["as_select"] for view in views))
         if found != 1:
-            raise AirisError(f"The view {rollup.view} is not the one that this program made.")
+            raise AirisError(f"The view {rollup.view} cannot be seen, or is not the one that this program made.")
         table = self._rolled_up(rollup)
         await self._copy(table, rollup.table)
+        await self._clickhouse.command(f"INSERT INTO {DATABASE}.{table} SETTINGS {_MONTHS} {query}")
+
+    async def _find_missing(self) -> None:
+        """Rows that the source has not, but for those that are too old for it."""
+        key, mine = self._source.key, f"{DATABASE}.{self._rows}"
+        await self._copy(self._missing, self._source.table)
         await self._clickhouse.command(
-            f"INSERT INTO {DATABASE}.{table} SETTINGS max_partitions_per_insert_block = 0 {query}"
+            f"INSERT INTO {DATABASE}.{self._missing} SETTINGS {_MONTHS} SELECT * FROM {mine} WHERE ({key}) NOT IN "
+            f"(SELECT {key} FROM {DATABASE}.{self._source.table} WHERE ({key}) IN (SELECT {key} FROM {mine})) "
+            f"AND {self._source.time} > now() - toIntervalDay({{days:UInt32}}) + INTERVAL 1 HOUR",
+            {"days": self._keeps_days},
         )
 
-    def _rolled_up(self, rollup: Rollup) -> str:
-        return f"{self._rows}_{rollup.table}"
+    async def _partitions(self, table: str) -> Sequence[str]:
+        found = await self._ask(f"SELECT DISTINCT _partition_id AS partition FROM {DATABASE}.{table}")
+        return [row["partition"] for row in found]
 
     async def _move(self, name: str, table: str, partitions: Sequence[str]) -> None:
         # Moved and not copied: of two who do the same, the second finds nothing there.
@@ -176,34 +225,28 @@ class _Repetition:
                 f"ALTER TABLE {DATABASE}.{name} MOVE PARTITION ID '{partition}' TO TABLE {DATABASE}.{table}"
             )
 
-    async def _lost_rows(self) -> Sequence[str]:
-        """Partitions of which the source has not all rows. It has all of an insert's rows of a partition, or none, but
-        for those that are too old for it."""
-        key, mine = self._source.key, f"{DATABASE}.{self._rows}"
-        return await self._partitions(
-            f"SELECT DISTINCT _partition_id AS partition FROM {mine} WHERE ({key}) NOT IN "
-            f"(SELECT {key} FROM {DATABASE}.{self._source.table} WHERE ({key}) IN (SELECT {key} FROM {mine})) "
-            f"AND {self._source.time} > now() - toIntervalDay({{days:UInt32}}) + INTERVAL 1 HOUR",
-            {"days": self._keeps_days},
-        )
-
-    async def _lost_for_good(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
-        lost = await self._lost_counts(rollup, rows)
+    async def _lost(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
+        """Partitions that lack the insert, and go on to."""
+        lacking = await self._lacking(rollup, rows)
         for _ in range(_LOOKS - 1):
-            if not lost:
+            if not lacking:
                 break
             await self._sleep(_LOOK_SECONDS)
-            still = await self._lost_counts(rollup, rows)
-            lost = [partition for partition in lost if partition in still]
-        return lost
+            still = await self._lacking(rollup, rows)
+            lacking = {partition: still[partition] for partition in lacking if partition in still}
+        for partition in (partition for partition, is_all in lacking.items() if not is_all):
+            # Nobody can tell whether this insert is among what is lacking.
+            logger.error("rollup_differs", table=rollup.table, partition=partition, token=self._token)
+        return [partition for partition, is_all in lacking.items() if is_all]
 
-    async def _lost_counts(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
-        """Partitions in which each key of the insert lacks at least as many rows as the insert has of it."""
+    async def _lacking(self, rollup: Rollup, rows: pa.Table) -> dict[str, bool]:
+        """Partitions in which each key of the insert lacks at least as many rows as the insert has of it, and whether
+        that is all that they lack."""
         times = pc.min_max(rows.column(self._source.time).cast(pa.timestamp("s", "UTC"), safe=False)).as_py()
         mine = f"{DATABASE}.{self._rolled_up(rollup)}"
         keys = f"SELECT {rollup.key} FROM {mine}"
-        return await self._partitions(
-            "SELECT partition FROM "
+        found = await self._ask(
+            "SELECT partition, min(source.n = kept.n + mine.n) AS is_all FROM "
             f"(SELECT _partition_id AS partition, ({rollup.key}) AS k, sum({rollup.count}) AS n FROM {mine} "
             "GROUP BY partition, k) AS mine "
             f"INNER JOIN (SELECT ({rollup.source_key}) AS k, count() AS n FROM {DATABASE}.{self._source.table} "
@@ -214,7 +257,7 @@ class _Repetition:
             "GROUP BY partition HAVING min(source.n >= kept.n + mine.n)",
             {"first": times["min"] - _NEARBY, "last": times["max"] + _NEARBY},
         )
+        return {row["partition"]: bool(row["is_all"]) for row in found}
 
-    async def _partitions(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[str]:
-        found = await self._clickhouse.rows(sql, parameters, timeout=_TIMEOUT)
-        return [row["partition"] for row in found]
+    async def _ask(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[Any]:
+        return await self._clickhouse.rows(sql, parameters, timeout=_TIMEOUT, for_insert=True)

@@ -71,6 +71,7 @@ class ClickHouseLogStore:
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "logs", files("services.logs.store") / "sql")
+        await self._inserts.open()
         for table in ("logs", "logs_1m"):
             await self._clickhouse.retain(table, "timestamp", self._config.raw_retention_days)
 

@@ -76,6 +76,7 @@ class ClickHouseMetricStore:
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "metrics", files("services.metrics.store") / "sql")
+        await self._inserts.open()
         raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
         for table, column, days in (
             ("samples", "timestamp", raw),

@@ -78,6 +78,7 @@ class ClickHouseTraceStore:
     async def open(self) -> None:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "traces", files("services.traces.store") / "sql")
+        await self._inserts.open()
         raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
         for table, column, days in (
             ("spans", "start_time", raw),
