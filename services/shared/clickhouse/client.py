@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import clickhouse_connect
@@ -279,12 +280,18 @@ class ClickHouse:
             return call(client)
         except Exception:
             if self._target.is_embedded:
-                # Its next answer would begin with what is left of this one (chdb 26.9).
-                self._local.client = None
-                with self._clients_lock:
-                    self._clients.remove(client)
-                client.close()
+                self._replace(client)
             raise
+
+    def _replace(self, client: Any) -> None:
+        """The next answer of a client whose query failed would begin with what is left of this one (chdb 26.9)."""
+        self._local.client = None
+        # First the new one: with its last client the engine would end.
+        with suppress(ClickHouseError, OSError, RuntimeError):
+            self._client()
+        with self._clients_lock:
+            self._clients.remove(client)
+            client.close()
 
     def _client(self) -> Any:
         """The client of this thread. It finds a server that was restarted by itself."""
