@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import grpc
 from aiohttp import web
 from airis.client.discovery_consul import ConsulAgent, ConsulDirectory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,6 +20,7 @@ from services.mesh.rpc import EndpointServicer
 from services.mesh.sets import Sets
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
+from services.shared.rpc.grpc_server import GrpcServer
 
 _GRACE_SECONDS = 2.0
 
@@ -84,11 +84,11 @@ class MeshApplication:
         """Serves. Raises `UnavailableError` if a port is taken."""
         config = self._config
         host = f"[{config.host}]" if ":" in config.host else config.host
-        self._grpc = grpc.aio.server(
+        self._grpc = GrpcServer(
             options=(("grpc.so_reuseport", 0), ("grpc.keepalive_time_ms", 30_000)),
             maximum_concurrent_rpcs=config.max_streams + 100,
         )
-        self._grpc.add_generic_rpc_handlers([self._servicer.handler()])
+        self._grpc.add_registered_method_handlers(*self._servicer.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         try:
             self._grpc.add_insecure_port(f"{host}:{config.grpc_port + self._offset}")

@@ -93,15 +93,15 @@ class EndpointServicer:
         self._is_closed = False
         self._subscriptions: set[Subscription] = set()
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """The service's only method."""
+    def handlers(self) -> tuple[str, dict[str, grpc.RpcMethodHandler]]:
+        """The service's name, and its only method by its name."""
         service, _, method = convert.METHOD.strip("/").rpartition("/")
         stream = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=convert.DiscoveryRequest.FromString,
             response_serializer=convert.DiscoveryResponse.SerializeToString,
         )
-        return grpc.method_handlers_generic_handler(service, {method: stream})
+        return service, {method: stream}
 
     async def close(self) -> None:
         """Ends all streams, so that the server stops at once."""

@@ -157,6 +157,22 @@ def test_an_unknown_grpc_service_is_refused_at_once(platform: Platform) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize("query", [b"?x=\xff", b"?\xc3", b"?x=\xf4\x90\x80\x80"])
+def test_a_path_that_is_no_text_ends_no_service(platform: Platform, query: bytes) -> None:
+    methods = [
+        ("metrics", b"/airis.metrics.v1.MetricsService/ListMetrics"),
+        ("logs", b"/airis.logs.v1.LogService/SearchLogs"),
+        ("traces", b"/airis.traces.v1.TraceService/ListServices"),
+        ("alerts", b"/airis.alerts.v1.AlertService/ListAlerts"),
+    ]
+    with grpc.insecure_channel(platform.edge) as channel:
+        for name, path in methods:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(path + query)(b"", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
+            channel.unary_unary(path)(b"", timeout=10)
+
+
 def test_korean_words_inside_longer_ones_are_found_with_highlights(platform: Platform) -> None:
     message = "결제서비스에서 오류가 발생했습니다: timeout"
     platform.post(

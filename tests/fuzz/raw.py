@@ -156,10 +156,11 @@ def _joined(lines: list[str]) -> bytes:
 def _http2(rng: Random, path: str, payload: bytes, token: str) -> bytes:
     """A call of gRPC in frames, perhaps with one of what a hostile client adds."""
     secret = token or f"{texts.SECRET}-{rng.getrandbits(32):08x}"
+    odd_path = rng.choice((path, path, path, f"{path}?x=\xff", f"{path}\xc3", path[:-1] + "\xf4\x90\x80\x80", "\xff"))
     fields = [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", path),
+        (":path", odd_path),
         (":authority", "127.0.0.1"),
         ("te", "trailers"),
         (

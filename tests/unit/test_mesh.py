@@ -85,7 +85,7 @@ async def sets() -> Sets:
 async def mesh(sets: Sets, tmp_path: Path) -> Any:
     servicer = EndpointServicer(sets)
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers([servicer.handler()])
+    server.add_registered_method_handlers(*servicer.handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -220,7 +220,7 @@ async def test_names_are_looked_up_again_and_one_that_fails_keeps_its_last_addre
 async def test_only_who_shows_the_token_is_told(sets: Sets) -> None:
     await sets.update("metrics", [A])
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers([EndpointServicer(sets, lambda: "s3cret").handler()])
+    server.add_registered_method_handlers(*EndpointServicer(sets, lambda: "s3cret").handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -239,7 +239,7 @@ async def test_while_there_is_no_token_nobody_is_told(sets: Sets, tmp_path: Path
     file = tmp_path / "token"
     file.write_text("s3cret")
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers([EndpointServicer(sets, lambda: file.read_text("ascii").strip()).handler()])
+    server.add_registered_method_handlers(*EndpointServicer(sets, lambda: file.read_text("ascii").strip()).handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     file.unlink()

@@ -46,7 +46,8 @@ class Served:
 
     async def start(self) -> metrics_pb2_grpc.MetricsServiceStub:
         descriptor = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
-        self.server.add_generic_rpc_handlers([Binding(descriptor, self).handler(self.watches)])
+        handlers = Binding(descriptor, self).handlers(self.watches)
+        self.server.add_registered_method_handlers(descriptor.full_name, handlers)
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

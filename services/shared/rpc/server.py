@@ -28,6 +28,7 @@ from services.shared.auth.principal import Authenticator
 from services.shared.errors import AirisError, DeadlineExceededError, UnavailableError
 from services.shared.rpc import reflection
 from services.shared.rpc.decoding import deserializer
+from services.shared.rpc.grpc_server import GrpcServer
 from services.shared.rpc.interceptor import ServiceCalls
 from services.shared.rpc.watching import Watches
 from services.shared.rpc.wire_log import keep_requests_out_of_logs
@@ -80,12 +81,9 @@ class Binding:
     policy_of: str = ""
     otlp: tuple[str, OtlpHandler] | None = None
 
-    def handler(self, watches: Watches) -> grpc.GenericRpcHandler:
-        """All RPCs of the service, found in its descriptor: a new one is served unasked."""
-        return grpc.method_handlers_generic_handler(
-            self.descriptor.full_name,
-            {method.name: self._method(method, watches) for method in self.descriptor.methods},
-        )
+    def handlers(self, watches: Watches) -> dict[str, grpc.RpcMethodHandler]:
+        """All RPCs of the service by their names, found in its descriptor: a new one is served unasked."""
+        return {method.name: self._method(method, watches) for method in self.descriptor.methods}
 
     def paths(self) -> list[str]:
         """The paths of its RPCs."""
@@ -154,7 +152,7 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         keep_requests_out_of_logs()
-        self._grpc = grpc.aio.server(
+        self._grpc = GrpcServer(
             interceptors=(*at.interceptors, PolicyInterceptor(self._guard, ServiceCalls(at.domain), traced())),
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -170,7 +168,8 @@ class RpcServer:
             maximum_concurrent_rpcs=10_000,
         )
         names = [binding.descriptor.full_name for binding in at.bindings]
-        self._grpc.add_generic_rpc_handlers([binding.handler(self._watches) for binding in at.bindings])
+        for binding in at.bindings:
+            self._grpc.add_registered_method_handlers(binding.descriptor.full_name, binding.handlers(self._watches))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable([*names, health.SERVICE_NAME], self._grpc)
         host = f"[{at.host}]" if ":" in at.host else at.host

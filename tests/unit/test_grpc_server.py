@@ -1,0 +1,91 @@
+"""A server that no path can end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from services.shared.rpc.grpc_server import GrpcServer
+
+NO_TEXT = [
+    b"/a.b.C/\xff",
+    b"/a.b.C/Echo?x=\xff",
+    b"/a.b.C/Echo\xc3",
+    b"/a.b\xf4\x90\x80\x80.C/Echo",
+    b"\xed\xa0\x80",
+]
+"""No UTF-8: a byte that is none, one too few, above the last character, half a surrogate pair."""
+
+
+async def echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+async def echo_all(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[Any]:
+    server = GrpcServer(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=3)
+    methods = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "EchoAll": grpc.stream_stream_rpc_method_handler(echo_all),
+    }
+    server.add_registered_method_handlers("a.b.C", methods)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as made:
+        yield made
+    async with asyncio.timeout(5):
+        await server.stop(None)
+
+
+async def refused(channel: Any, path: bytes) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary(path)(b"", timeout=5)
+    return caught.value.code()
+
+
+@pytest.mark.parametrize("path", NO_TEXT)
+async def test_a_path_that_is_no_text_is_refused_and_ends_neither_the_server_nor_a_call_under_way(
+    channel: Any, path: bytes
+) -> None:
+    stream = channel.stream_stream("/a.b.C/EchoAll")()
+    await stream.write(b"before")
+    assert await stream.read() == b"before"
+    for _ in range(3):
+        assert await refused(channel, path) is grpc.StatusCode.UNIMPLEMENTED
+    await stream.write(b"after")
+    assert await stream.read() == b"after"
+    assert await channel.unary_unary("/a.b.C/Echo")(b"one more", timeout=5) == b"one more"
+
+
+async def test_an_unknown_method_is_refused(channel: Any) -> None:
+    for path in (b"/a.b.C/None", b"/a.b.D/Echo", b"/a.b.C/Echo/", b"/", "/a.b.C/말".encode()):
+        assert await refused(channel, path) is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_calls_beyond_the_limit_are_refused_as_those_of_other_servers(channel: Any) -> None:
+    streams = [channel.stream_stream("/a.b.C/EchoAll")() for _ in range(3)]
+    for stream in streams:
+        await stream.write(b"here")
+        assert await stream.read() == b"here"
+    assert await refused(channel, b"/a.b.C/Echo") is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await streams[0].done_writing()
+    assert await streams[0].read() is grpc.aio.EOF
+    assert await streams[0].code() is grpc.StatusCode.OK
+    assert await channel.unary_unary("/a.b.C/Echo")(b"again", timeout=5) == b"again"
+
+
+async def test_calls_of_unknown_methods_whose_callers_leave_keep_nothing_from_being_served(channel: Any) -> None:
+    calls = [channel.unary_unary(b"/a.b.C/\xff")(b"x" * 100_000) for _ in range(200)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    assert await channel.unary_unary("/a.b.C/Echo")(b"served", timeout=5) == b"served"
