@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from airis.logs.v1 import logs_pb2
+from grpc._cython.cygrpc import ExecuteBatchError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from service_process import free_offset
 
@@ -99,7 +100,26 @@ async def test_a_body_that_is_not_what_its_encoding_says_is_refused_and_not_logg
                 session.post(f"http://127.0.0.1:{port}/v1/logs", data=body, headers=headers) as response,
             ):
                 assert response.status == 400
+                # Else a proxy would send the next caller's request into a connection that ends.
+                assert response.headers["connection"] == "close"
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("aiohttp.server", aiohttp.ClientConnectionResetError("Cannot write to closing transport")),
+        ("grpc._cython.cygrpc", ExecuteBatchError("execute_batch")),
+    ],
+)
+def test_a_caller_that_does_not_wait_for_its_answer_is_not_logged(
+    caplog: pytest.LogCaptureFixture, name: str, error: Exception
+) -> None:
+    keep_requests_out_of_logs()
+    logging.getLogger(name).error("Error handling request", exc_info=error)
+    assert not caplog.records
+    logging.getLogger(name).error("Error handling request", exc_info=KeyError("ours"))
+    assert len(caplog.records) == 1
 
 
 def test_metadata_that_is_no_text_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,7 @@ _NEARBY = timedelta(hours=1)
 # Somebody else who repeats the same insert may drop the tables.
 _ATTEMPTS = 3
 _PREFIX = "repeated_"
+_NAMES = rf"^{_PREFIX}\w+_[0-9a-f]{{16}}(_\w+)?$"
 _MONTHS = "max_partitions_per_insert_block = 0"
 _ABANDONED_SECONDS = 3600
 
@@ -115,13 +116,13 @@ class Inserts:
     async def open(self) -> None:
         """Drops what somebody left who died amid a look, and whose insert nobody repeated. Raises `AirisError`."""
         left = await self._clickhouse.rows(
-            "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
+            "SELECT name FROM system.tables WHERE database = {database:String} AND match(name, {names:String}) "
             "AND metadata_modification_time < now() - {seconds:Int32}",
-            {"database": self._clickhouse.database, "prefix": _PREFIX, "seconds": _ABANDONED_SECONDS},
+            {"database": self._clickhouse.database, "names": _NAMES, "seconds": _ABANDONED_SECONDS},
             timeout=_TIMEOUT,
         )
         for row in left:
-            await self._clickhouse.command(f"DROP TABLE IF EXISTS {DATABASE}.{row['name']} SYNC")
+            await _drop(self._clickhouse, row["name"])
 
     async def _mend(self, source: Source, rows: pa.Table, token: str) -> None:
         fault = ""
@@ -171,7 +172,7 @@ class _Repetition:
         finally:
             with suppress(AirisError):
                 for table in (self._rows, self._missing, *map(self._rolled_up, self._source.rollups)):
-                    await self._drop(table)
+                    await _drop(self._clickhouse, table)
 
     @property
     def _missing(self) -> str:
@@ -181,11 +182,8 @@ class _Repetition:
         return f"{self._rows}_{rollup.table}"
 
     async def _copy(self, name: str, table: str) -> None:
-        await self._drop(name)
+        await _drop(self._clickhouse, name)
         await self._clickhouse.command(f"CREATE TABLE {DATABASE}.{name} AS {DATABASE}.{table}")
-
-    async def _drop(self, table: str) -> None:
-        await self._clickhouse.command(f"DROP TABLE IF EXISTS {DATABASE}.{table} SYNC")
 
     async def _roll_up(self, rollup: Rollup) -> None:
         """What the view makes of the rows."""
@@ -261,3 +259,7 @@ class _Repetition:
 
     async def _ask(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[Any]:
         return await self._clickhouse.rows(sql, parameters, timeout=_TIMEOUT, for_insert=True)
+
+
+async def _drop(clickhouse: ClickHouse, table: str) -> None:
+    await clickhouse.command(f"DROP TABLE IF EXISTS {DATABASE}.{table} SYNC")

@@ -319,7 +319,11 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
         code = _HTTP_CODES.get(error.status, code_pb2.INVALID_ARGUMENT)
         answer = {"code": code, "message": error.text or error.reason, "details": []}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return web.json_response(answer, status=error.status, headers=allowed)
+        response = web.json_response(answer, status=error.status, headers=allowed)
+        if request.content.exception() is not None:
+            # aiohttp closes the connection after it. A proxy that is not told would give it the next caller's request.
+            response.force_close()
+        return response
 
 
 def _port_taken(port: int) -> UnavailableError:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
+from grpc._cython.cygrpc import ExecuteBatchError
 
 _HTTP = "aiohttp.server"
 _GRPC = "grpc._cython.cygrpc"
 _NO_TEXT = "Invalid encoding on"
+_MISTAKES = (HttpProcessingError, RequestPayloadError)
+# The last is what gRPC raises when it answers a call that has ended.
+_LEFT = (ClientConnectionResetError, ExecuteBatchError)
 
 
 class _CallersMistakes(logging.Filter):
-    """Leaves out requests that are no HTTP, bodies that are not what they should be, and metadata that is no text.
+    """Leaves out requests that are no HTTP, bodies that are not what they should be, metadata that is no text, and
+    callers who do not wait for an answer.
 
-    They are answered as any wrong request. Their records quote them, tokens included, and anybody could fill the log
+    Wrong requests are answered as any other. Their records quote them, tokens included, and anybody could fill the log
     with them.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError | RequestPayloadError):
+        if isinstance(error, (*_MISTAKES, *_LEFT)):
             return False
         return not str(record.msg).startswith(_NO_TEXT)
 

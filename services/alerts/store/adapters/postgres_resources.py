@@ -48,17 +48,17 @@ class PostgresResourceStore(Generic[ResourceT]):
         names = ", ".join(columns)
         places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
         async with self._database.transaction() as connection:
-            try:
-                async with connection.transaction():
-                    await connection.execute(
-                        f"INSERT INTO {self.table} ({names}) VALUES ({places})",  # noqa: S608
-                        *columns.values(),
-                    )
-            except asyncpg.UniqueViolationError as error:
+            # A conflict is no error to PostgreSQL this way, and not in its log.
+            is_new = await connection.fetchval(
+                f"INSERT INTO {self.table} ({names}) VALUES ({places}) "  # noqa: S608
+                "ON CONFLICT (tenant, id) DO NOTHING RETURNING TRUE",
+                *columns.values(),
+            )
+            if not is_new:
                 name = self._name(resource.id)
                 raise AlreadyExistsError(
                     f"{name} exists already; choose another id, or update it.", resource=(self.kind, name)
-                ) from error
+                )
             await self._after_change(connection, tenant, None, resource, at)
         return resource
 
