@@ -68,12 +68,12 @@ class AlertsConfig(BaseModel):
     metrics_target: str = ""
     logs_target: str = ""
     signals_token_file: Path | None = None
-    evaluation_poll_interval: float = Field(default=0.5, gt=0, le=60)
+    evaluation_poll_interval: float = Field(default=1.0, gt=0, le=60)
     evaluation_concurrency: int = Field(default=8, ge=1, le=1000)
     evaluation_timeout: float = Field(default=10.0, gt=0)
     ingestion_delay: float = Field(default=1.0, ge=0, le=3600)
     max_groups: int = Field(default=1000, ge=1, le=10_000)
-    notification_poll_interval: float = Field(default=0.5, gt=0, le=60)
+    notification_poll_interval: float = Field(default=1.0, gt=0, le=60)
     notification_concurrency: int = Field(default=8, ge=1, le=1000)
     notification_timeout: float = Field(default=10.0, gt=0)
     notification_attempts: int = Field(default=8, ge=1, le=100)

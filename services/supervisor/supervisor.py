@@ -14,7 +14,7 @@ from services.supervisor.process import ChildProcess
 from services.supervisor.program import Program, StartError
 
 PROBE_SECONDS = 0.1
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 5.0
 BEFORE_STOP_SECONDS = 5.0
 ATTEMPTS_TO_START = 3
 

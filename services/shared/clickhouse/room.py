@@ -20,7 +20,10 @@ logger = structlog.get_logger(__name__)
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 _FREE_AGAIN_BYTES = 96 * 1024 * 1024
-_LOOK_SECONDS = 0.1
+# Nobody fills the difference between two looks.
+_MUCH_FREE_BYTES = 8 * 1024**3
+_LOOK_SECONDS = 1.0
+_NEAR_LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 5.0
 
 
@@ -53,6 +56,7 @@ class Room:
         """Stops merges while there is little room, until cancelled; `command` runs a statement."""
         merges = True
         while True:
+            free = 0
             try:
                 free = self._free(self._folder)
                 if merges and free < LEAST_FREE_BYTES:
@@ -65,4 +69,4 @@ class Room:
                     logger.info("merges_started", free_bytes=free)
             except (AirisError, OSError) as error:
                 logger.warning("merges_not_changed", error=str(error))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS if free > _MUCH_FREE_BYTES else _NEAR_LOOK_SECONDS)

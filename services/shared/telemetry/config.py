@@ -23,5 +23,5 @@ class TelemetryConfig(BaseModel):
     otlp_endpoint: str = ""
     token_file: Path | None = None
     trace_ratio: float = Field(0.1, ge=0, le=1)
-    metric_interval: float = Field(15.0, ge=1)
+    metric_interval: float = Field(60.0, ge=1)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
