@@ -1,6 +1,6 @@
 """Has calls that have arrived looked at before work goes on, so that overload is seen where it can be refused.
 
-A server of `grpc.aio` takes one call each time its event loop comes round. When handlers keep the loop busy, calls
+A server of `grpc.aio` takes few calls each time its event loop comes round. When handlers keep the loop busy, calls
 wait within gRPC, where nobody counts or refuses them: each then gets its turn when its caller has almost given up. So
 after a handler has kept the loop for long, no other begins until no further call has arrived for a moment.
 """

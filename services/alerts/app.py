@@ -37,6 +37,7 @@ from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
 from services.alerts.worker import Evaluator, Sender
 from services.shared.auth.config import AuthConfig
+from services.shared.background import until_one_ends
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import AirisError, FailedPreconditionError
 from services.shared.patience import once, patiently
@@ -140,6 +141,7 @@ class AlertsApplication:
         self._clock = clock
         self._stop_workers = asyncio.Event()
         self._workers: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
         self._resources = AsyncExitStack()
         self._database: Postgres | None = None
         self._queries: AlertQueries | None = None
@@ -207,6 +209,7 @@ class AlertsApplication:
             )
         )
         await self._server.start()
+        self._background = asyncio.create_task(until_one_ends(self._server.serving, self._workers), name="background")
 
     async def stop(self) -> None:
         """Ends watches, serves what has begun, finishes evaluations and notifications, then closes."""
@@ -224,7 +227,7 @@ class AlertsApplication:
     @property
     def background(self) -> asyncio.Task[None] | None:
         """What must run as long as the service does."""
-        return self._workers
+        return self._background
 
     async def _work(self, evaluator: Evaluator, sender: Sender) -> None:
         async with asyncio.TaskGroup() as group:

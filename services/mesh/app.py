@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from airis.client.discovery_consul import ConsulAgent, ConsulDirectory
@@ -18,9 +18,11 @@ from services.mesh.config import MeshConfig
 from services.mesh.directory import follow
 from services.mesh.rpc import EndpointServicer
 from services.mesh.sets import Sets
+from services.shared.background import until_one_ends
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
 from services.shared.rpc.grpc_server import GrpcServer
+from services.shared.rpc.wire_log import keep_requests_out_of_logs
 
 _GRACE_SECONDS = 2.0
 
@@ -76,13 +78,15 @@ class MeshApplication:
         self._sets = Sets()
         self._servicer = EndpointServicer(self._sets, _reader(config.token_file))
         self._health = health.aio.HealthServicer()
-        self._grpc: Any = None
+        self._grpc: GrpcServer | None = None
         self._runner: web.AppRunner | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serves. Raises `UnavailableError` if a port is taken."""
         config = self._config
+        keep_requests_out_of_logs()
         host = f"[{config.host}]" if ":" in config.host else config.host
         self._grpc = GrpcServer(
             options=(("grpc.so_reuseport", 0), ("grpc.keepalive_time_ms", 30_000)),
@@ -108,6 +112,8 @@ class MeshApplication:
             raise _port_taken(config.http_port + self._offset) from error
         watch = self._directory.watch
         self._follower = asyncio.create_task(follow(self._sets, watch, self._consul.service_prefix), name="mesh")
+        serving = asyncio.create_task(self._grpc.served(), name="gRPC server")
+        self._background = asyncio.create_task(until_one_ends(serving, self._follower), name="background")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
@@ -126,7 +132,7 @@ class MeshApplication:
     @property
     def background(self) -> asyncio.Task[None] | None:
         """What must run as long as it serves."""
-        return self._follower
+        return self._background
 
     async def _readyz(self, _: web.Request) -> web.Response:
         reason = self._directory.fault

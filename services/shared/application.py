@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from services.shared.auth.config import AuthConfig
+from services.shared.background import until_one_ends
 from services.shared.bus.config import BusConfig
 from services.shared.bus.port import Bus
 from services.shared.bus.recent_ids import RecentIds
@@ -118,6 +119,7 @@ class SignalApplication(Generic[ColumnsT]):
         self._parts = parts
         self._server = RpcServer(parts.endpoints(self._not_ready))
         self._worker: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens the store and the bus, and serves and works as its role says."""
@@ -136,6 +138,8 @@ class SignalApplication(Generic[ColumnsT]):
         except BaseException:
             await self._close()
             raise
+        needed = [self._server.serving, *([self._worker] if self._worker else [])]
+        self._background = asyncio.create_task(until_one_ends(*needed), name="background")
 
     async def stop(self) -> None:
         """Stops reading, finishes acknowledgements, then closes. What is not stored yet waits in the bus."""
@@ -145,7 +149,7 @@ class SignalApplication(Generic[ColumnsT]):
     @property
     def background(self) -> asyncio.Task[None] | None:
         """What must run as long as the service does."""
-        return self._worker
+        return self._background
 
     async def _not_ready(self) -> str:
         if self._parts.role != "serve" and (self._worker is None or self._worker.done()):

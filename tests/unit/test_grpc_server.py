@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.shared.rpc import grpc_server
 from services.shared.rpc.grpc_server import GrpcServer
 
 NO_TEXT = [
@@ -30,17 +31,21 @@ async def echo_all(requests: AsyncIterator[bytes], context: Any) -> AsyncIterato
         yield request
 
 
-@pytest.fixture
-async def channel() -> AsyncIterator[Any]:
-    server = GrpcServer(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=3)
+async def serve(server: GrpcServer, **others: Any) -> Any:
     methods = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo),
         "EchoAll": grpc.stream_stream_rpc_method_handler(echo_all),
     }
-    server.add_registered_method_handlers("a.b.C", methods)
+    server.add_registered_method_handlers("a.b.C", methods | others)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as made:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[Any]:
+    server = GrpcServer(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=3)
+    async with await serve(server) as made:
         yield made
     async with asyncio.timeout(5):
         await server.stop(None)
@@ -89,3 +94,65 @@ async def test_calls_of_unknown_methods_whose_callers_leave_keep_nothing_from_be
     for call in calls:
         call.cancel()
     assert await channel.unary_unary("/a.b.C/Echo")(b"served", timeout=5) == b"served"
+
+
+async def test_calls_under_way_end_in_the_grace_of_a_stop_and_others_are_cut_off_after_it() -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await may_end.wait()
+        return request
+
+    server = GrpcServer(maximum_concurrent_rpcs=100)
+    async with await serve(server, Slow=grpc.unary_unary_rpc_method_handler(slow)) as channel:
+        stream = channel.stream_stream("/a.b.C/EchoAll")()
+        await stream.write(b"here")
+        assert await stream.read() == b"here"
+        call = channel.unary_unary("/a.b.C/Slow")(b"kept")
+        await begun.wait()
+        stopping = asyncio.create_task(server.stop(0.3))
+        may_end.set()
+        assert await call == b"kept"
+        async with asyncio.timeout(5):
+            await stopping
+            await server.served()
+        assert await stream.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_many_calls_are_taken_each_time_the_event_loop_comes_round() -> None:
+    begun = 0
+
+    async def count(request: bytes, context: Any) -> bytes:
+        nonlocal begun
+        begun += 1
+        seen = begun
+        await asyncio.sleep(0)
+        return str(begun - seen).encode()
+
+    server = GrpcServer(maximum_concurrent_rpcs=1000)
+    async with await serve(server, Count=grpc.unary_unary_rpc_method_handler(count)) as channel:
+        calls = [channel.unary_unary("/a.b.C/Count")(b"", timeout=10) for _ in range(200)]
+        others = [int(await call) for call in calls]
+    await server.stop(None)
+    assert begun == 200
+    assert max(others) > 1
+
+
+async def test_who_serves_learns_that_no_calls_are_taken_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("no room for a call")
+
+    server = GrpcServer(maximum_concurrent_rpcs=100)
+    async with await serve(server) as channel:
+        stream = channel.stream_stream("/a.b.C/EchoAll")()
+        await stream.write(b"under way")
+        assert await stream.read() == b"under way"
+        monkeypatch.setattr(grpc_server._Calls, "_begin", fail)
+        call = channel.unary_unary("/a.b.C/Echo")(b"", timeout=10)
+        async with asyncio.timeout(5):
+            with pytest.raises(MemoryError):
+                await server.served()
+        call.cancel()
+        async with asyncio.timeout(5):
+            await server.stop(0.1)

@@ -12,8 +12,10 @@ from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_serv
 from opentelemetry.trace import TracerProvider
 
 from services.demo.shop.model import Message, Method, Methods, ShopError
+from services.shared.rpc.grpc_server import GrpcServer
 
 _LOOPBACK = "127.0.0.1"
+_MOST_CALLS = 1_000
 
 
 class Server:
@@ -30,14 +32,16 @@ class Server:
 
 async def serve(service: str, methods: Methods, tracers: TracerProvider) -> Server:
     """Serves the methods as `/shop.<service>/<method>`, traced."""
-    server = grpc.aio.server(
-        interceptors=[aio_server_interceptor(tracer_provider=tracers)], options=[("grpc.so_reuseport", 0)]
+    server = GrpcServer(
+        [aio_server_interceptor(tracer_provider=tracers)],
+        [("grpc.so_reuseport", 0)],
+        maximum_concurrent_rpcs=_MOST_CALLS,
     )
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(_handler(method), Struct.FromString, Struct.SerializeToString)
         for name, method in methods.items()
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"shop.{service}", handlers),))
+    server.add_registered_method_handlers(f"shop.{service}", handlers)
     port = server.add_insecure_port(f"{_LOOPBACK}:0")
     await server.start()
     return Server(server, f"{_LOOPBACK}:{port}")

@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 _FREE_AGAIN_BYTES = 96 * 1024 * 1024
-# Nobody fills the difference between two looks.
+# Nobody writes as much between two looks.
 _MUCH_FREE_BYTES = 8 * 1024**3
 _LOOK_SECONDS = 1.0
 _NEAR_LOOK_SECONDS = 0.1

@@ -1,49 +1,100 @@
-"""A server of gRPC that no path can end.
+"""A server of gRPC that takes calls sooner than that of `grpc.aio`, and that no path can end.
 
-`grpc.aio` decodes the path of a call it has no registered method for, in the loop that takes calls. Bytes that are no
-UTF-8 raise there: the loop ends, and with it the server, while its process lives on. Nobody needs a token for that, and
-a proxy hands such a path on. Here every method is registered, and what is none of them is refused without a look at
-its path, with names that are private to grpc: docs/adr/0015-calls-of-unknown-methods-are-not-read.md.
+`grpc.aio` takes one call of a method each time its event loop comes round: under load most calls wait within gRPC's
+core, which ends them before anybody here can refuse them. And it decodes the path of a call for which no method is
+registered in the loop that takes calls: bytes that are no UTF-8 raise there, and with the loop ends the server, while
+its process lives on. Nobody needs a token for that, and a proxy hands such a path on.
+
+Here every method is registered, several calls of each are taken at a time, and a call of something else is refused
+without a look at its path. This needs names that are private to grpc: docs/adr/0015-calls-are-taken-here.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc._cython import cygrpc
 from grpc.aio._server import Server
 
+_AT_ONCE = 16
+_UNKNOWN = ""
+
 
 class _Calls(cygrpc.AioServer):  # type: ignore[misc]
-    """Takes the calls of registered methods; refuses all others with UNIMPLEMENTED."""
+    """Takes calls and has them handled. The loop of its base class only waits for the end."""
+
+    def __init__(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], limit: int
+    ) -> None:
+        self._event_loop = cygrpc.get_working_loop()
+        super().__init__(self._event_loop, None, (), interceptors, options, None)
+        self._interceptors_of_known = tuple(interceptors)
+        self._limit = limit
+        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
+        self._resolver = cygrpc._MethodResolver([], self._handlers)
+        # Kept, and never cancelled: gRPC's core writes into what they wait with until it is shut down.
+        self._takers: set[asyncio.Task[None]] = set()
+        self._stopped: asyncio.Future[None] = self._event_loop.create_future()
+        self.served: asyncio.Future[None] = self._event_loop.create_future()
+        self._running: set[asyncio.Task[None]] = set()
+        self._refused: set[asyncio.Task[None]] = set()
+
+    def add_registered_method_handlers(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        super().add_registered_method_handlers(handlers)
+        self._handlers.update(handlers)
+
+    async def _request_registered_call(self, method: bytes) -> None:
+        await self._take_until_end(method.decode(), partial(super()._request_registered_call, method))
 
     async def _request_call(self) -> None:
-        """Never gives a call: whoever waits for one would decode its path."""
-        loop = asyncio.get_running_loop()
-        nothing = cygrpc._MethodResolver([], {})
-        refusals: set[asyncio.Task[None]] = set()
-        while True:
-            call = await super()._request_call()
-            refusal = loop.create_task(cygrpc._handle_rpc("", nothing, (), call, loop, False))
-            refusals.add(refusal)
-            refusal.add_done_callback(refusals.discard)
-            refusal.add_done_callback(_forget)
+        await self._take_until_end(_UNKNOWN, super()._request_call)
 
+    async def _take_until_end(self, method: str, request: Callable[[], Awaitable[Any]]) -> None:
+        """Never gives a call. Raises what says that the server stops."""
+        for _ in range(_AT_ONCE):
+            taker = self._event_loop.create_task(self._take(method, request))
+            self._takers.add(taker)
+            taker.add_done_callback(self._takers.discard)
+        await asyncio.shield(self._stopped)
 
-def _forget(refusal: asyncio.Task[None]) -> None:
-    """Whoever called may have gone before the answer: nobody hears of it."""
-    if not refusal.cancelled():
-        refusal.exception()
+    async def _take(self, method: str, request: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            while True:
+                call = await request()
+                self._begin(method, call)
+        except cygrpc._RequestCallError as stopped:
+            if not self._stopped.done():
+                self._stopped.set_exception(stopped)
+                # Nobody may wait for it any more.
+                self._stopped.exception()
+            if not self.served.done():
+                self.served.set_result(None)
+        except Exception as fault:
+            if not self.served.done():
+                self.served.set_exception(fault)
+                self.served.exception()
+
+    def _begin(self, method: str, call: Any) -> None:
+        loop = self._event_loop
+        is_known = method != _UNKNOWN
+        is_full = is_known and len(self._running) >= self._limit
+        interceptors = self._interceptors_of_known if is_known else ()
+        handled = cygrpc._handle_rpc(method, self._resolver, interceptors, call, loop, is_full)
+        task = loop.create_task(cygrpc._schedule_rpc_coro(handled, call, loop, method))
+        tasks = self._running if is_known and not is_full else self._refused
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 class GrpcServer(Server):  # type: ignore[misc]
     """Like what `grpc.aio.server` gives, but for methods added with `add_registered_method_handlers` alone.
 
     Args:
-        interceptors: Of every registered method.
+        interceptors: Of every method.
         options: Of the channels: "grpc.so_reuseport".
         maximum_concurrent_rpcs: More calls at once are refused with RESOURCE_EXHAUSTED.
     """
@@ -55,8 +106,12 @@ class GrpcServer(Server):  # type: ignore[misc]
         *,
         maximum_concurrent_rpcs: int,
     ) -> None:
+        self._server = _Calls(tuple(interceptors), tuple(options), maximum_concurrent_rpcs)
         self._loop = cygrpc.get_working_loop()
-        self._server = _Calls(self._loop, None, (), tuple(interceptors), tuple(options), maximum_concurrent_rpcs)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Adds nothing: generated code calls this besides `add_registered_method_handlers`."""
+
+    async def served(self) -> None:
+        """Returns when the server stops. Raises what keeps it from taking calls before that."""
+        await asyncio.shield(self._server.served)

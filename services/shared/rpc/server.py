@@ -145,8 +145,16 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         self._watches = Watches()
         self._guard = make_guard(endpoints.bindings, open_authenticator(endpoints.auth, contract_permissions()))
-        self._grpc: Any = None
+        self._grpc: GrpcServer | None = None
+        self._serving: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
+
+    @property
+    def serving(self) -> asyncio.Task[None]:
+        """Ends with the gRPC server, which must not happen before `stop`. Once started."""
+        if self._serving is None:
+            raise RuntimeError("start() comes first")
+        return self._serving
 
     async def start(self) -> None:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
@@ -184,6 +192,7 @@ class RpcServer:
             await self.stop()
             raise _port_taken(at.grpc_port)
         await self._grpc.start()
+        self._serving = asyncio.create_task(self._grpc.served(), name="gRPC server")
         self._runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
         await self._runner.setup()
         try:
@@ -210,7 +219,9 @@ class RpcServer:
             self._runner = None
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[_errors_as_json])
+        application = web.Application(
+            client_max_size=MAX_MESSAGE_BYTES, middlewares=[_ends_after_a_broken_body, _errors_as_json]
+        )
         application.router.add_get("/metrics", _metrics)
         application.router.add_get("/healthz", _healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -312,6 +323,17 @@ async def _body(request: web.Request) -> bytes:
 
 
 @web.middleware
+async def _ends_after_a_broken_body(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """aiohttp closes the connection then: a proxy that is not told would send the next caller's request into it."""
+    response = await handler(request)
+    if request.content.exception() is not None:
+        response.force_close()
+    return response
+
+
+@web.middleware
 async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
     try:
         return await handler(request)
@@ -319,11 +341,7 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
         code = _HTTP_CODES.get(error.status, code_pb2.INVALID_ARGUMENT)
         answer = {"code": code, "message": error.text or error.reason, "details": []}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        response = web.json_response(answer, status=error.status, headers=allowed)
-        if request.content.exception() is not None:
-            # aiohttp closes the connection after it. A proxy that is not told would give it the next caller's request.
-            response.force_close()
-        return response
+        return web.json_response(answer, status=error.status, headers=allowed)
 
 
 def _port_taken(port: int) -> UnavailableError:

@@ -12,9 +12,7 @@ from grpc._cython.cygrpc import ExecuteBatchError
 _HTTP = "aiohttp.server"
 _GRPC = "grpc._cython.cygrpc"
 _NO_TEXT = "Invalid encoding on"
-_MISTAKES = (HttpProcessingError, RequestPayloadError)
-# The last is what gRPC raises when it answers a call that has ended.
-_LEFT = (ClientConnectionResetError, ExecuteBatchError)
+_MISTAKES = (HttpProcessingError, RequestPayloadError, ClientConnectionResetError)
 
 
 class _CallersMistakes(logging.Filter):
@@ -27,8 +25,12 @@ class _CallersMistakes(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (*_MISTAKES, *_LEFT)):
+        if isinstance(error, _MISTAKES):
             return False
+        if isinstance(error, ExecuteBatchError):
+            # The caller has left, or gRPC refuses the answer: it does not tell. One line that names the method.
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+            record.exc_info = None
         return not str(record.msg).startswith(_NO_TEXT)
 
 
