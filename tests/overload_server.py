@@ -124,7 +124,9 @@ class OverloadServer:
                 self.arrived()
             except grpc.RpcError:
                 if self._process.poll() is not None or time.monotonic() > ends:
-                    raise AssertionError(f"the server did not start; exit code {self._process.poll()}") from None
+                    code = self._process.poll()
+                    self.stop()
+                    raise AssertionError(f"the server did not start; exit code {code}") from None
                 continue
             return
 

@@ -268,7 +268,8 @@ def test_the_platform_watches_itself_without_feeding_on_itself(platform: Platfor
         metrics = [m["metric"] for m in platform.get("/api/v1/metrics?page_size=1000")["metrics"]]
         return "rpc.server.duration" in metrics and "system.cpu.utilization" in metrics
 
-    eventually(seen, 60)
+    # Its metrics are sent once a minute.
+    eventually(seen, 90)
     logs = platform.get("/api/v1/logs:search?filter=service%20%3D%20airis*")["entries"]
     assert any(entry["message"] == "service_started" for entry in logs)
     operations = platform.get("/api/v1/services/airis-traces/operations")["operations"]
