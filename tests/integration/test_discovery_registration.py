@@ -184,6 +184,34 @@ async def test_a_consul_that_comes_back_is_told_at_once_and_one_that_is_away_kee
     own_consul.start()
 
 
+async def test_a_consul_that_was_started_again_between_two_looks_is_told_at_the_next(
+    own_consul: Server, instance_port: int
+) -> None:
+    looks, seconds = iter((4.0, 0.2)), 0.2
+
+    def until_next_look(_least: float, _most: float) -> float:
+        return next(looks, seconds)
+
+    # Its own check would find out later than this test waits.
+    config = ConsulConfig(address=own_consul.address, service_prefix=prefix(), leave_seconds=0.0, check_interval=60.0)
+    instance = OwnInstance("metrics", "127.0.0.1", instance_port, 9101, "1.0", "all", SERVES)
+    kept = Registration(config, instance, uniform=until_next_look)
+
+    def says(status: str) -> bool:
+        checks = ask(own_consul, "/v1/agent/checks").values()
+        return [check["Status"] for check in checks if check["ServiceID"] == kept.id] == [status]
+
+    kept.start()
+    assert await until(lambda: says("passing"), within=2)
+    # A connection that breaks would tell it that Consul was away.
+    await kept._agent.close()
+    await asyncio.to_thread(own_consul.kill)
+    await asyncio.to_thread(own_consul.start)
+    assert await until(lambda: says("critical"), within=1)
+    assert await until(lambda: says("passing"), within=10)
+    await kept.leave()
+
+
 async def test_a_watch_gives_each_change_at_once_and_outlives_consul(own_consul: Server, instance_port: int) -> None:
     name = prefix()
     directory = ConsulDirectory(ConsulAgent(own_consul.address))

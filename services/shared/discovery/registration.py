@@ -113,9 +113,8 @@ class Registration:
         wait, fault = self._config.refresh_interval, ""
         while True:
             try:
-                status = await self._agent.ask(self._status, _ANSWER_SECONDS)
-                # After Consul was started again it calls each instance critical until its first check.
-                if status is None or (self._was_away and status != _PASSING) or not self._is_known:
+                check = await self._agent.ask(self._check, _ANSWER_SECONDS)
+                if check is None or self._is_forgotten(check) or not self._is_known:
                     host = self._host or await asyncio.to_thread(_address_towards, self._config.address)
                     await self._agent.ask(self._deregister, _ANSWER_SECONDS)
                     await self._agent.ask(partial(self._register, host), _ANSWER_SECONDS)
@@ -133,10 +132,14 @@ class Registration:
                 self._was_away, fault = True, repr(error)
             await asyncio.sleep(self._uniform(wait * 0.7, wait * 1.3))
 
-    async def _status(self, client: Any, token: str | None) -> str | None:
+    async def _check(self, client: Any, token: str | None) -> dict[str, Any] | None:
         checks = await client.agent.checks(filter_expr=f'ServiceID == "{self.id}"', token=token)
-        found: list[str] = [check["Status"] for check in (checks or {}).values()]
-        return found[0] if found else None
+        return next(iter((checks or {}).values()), None)
+
+    def _is_forgotten(self, check: dict[str, Any]) -> bool:
+        """After Consul was started again, perhaps between two looks, it calls each instance critical until its first
+        check. What that found it would say."""
+        return check["Status"] != _PASSING and (self._was_away or not check.get("Output"))
 
     def _register(self, host: str, client: Any, token: str | None) -> Awaitable[bool]:
         config, instance = self._config, self._instance
