@@ -23,9 +23,10 @@ from services.logs.tail import LogTail
 from services.shared.app import open_bus
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
-from services.shared.bus.port import Bus, Header, InsertLimits
+from services.shared.bus.port import Bus, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import KnownIds, Repeats
+from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import OtlpHttp
@@ -59,19 +60,15 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
     config, data_dir = settings.logs, settings.data_dir / "logs"
     engine, store, chores = _store(settings)
     checker = Checker(config)
-
-    def decode(header: Header, payload: bytes) -> LogColumns:
-        records, _ = convert.decode(header.message_type, payload)
-        return checker.columns(records, header)
-
+    replay = Replay(convert.read, checker.columns)
     limits = InsertLimits(config.insert_max_items, max_age=config.insert_max_delay)
     bus: Bus[LogColumns] = open_bus(
-        settings.bus, "logs", settings.role, data_dir / "journal", decode, limits, config.journal_max_bytes
+        settings.bus, "logs", settings.role, data_dir / "journal", replay.decode, limits, config.journal_max_bytes
     )
     is_shared = settings.bus.kind == "kafka"
     repeats = Repeats[LogColumns](store.ids) if is_shared else None
     recent_ids = RecentIds(clock=time.time_ns)
-    intake = Intake(bus, recent_ids, decode, time.time_ns, store.ids if is_shared else None)
+    intake = Intake(bus, recent_ids, replay.decode, time.time_ns, store.ids if is_shared else None)
     query = LogQuery(store)
     tail = LogTail(query, bus, time.monotonic)
     servicer = LogServicer(LogIngest(convert.read, checker, intake), query, tail, time.time_ns)
@@ -100,7 +97,7 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
 
     async def work() -> None:
         async with asyncio.TaskGroup() as group:
-            for task in (worker.run(bus, store, repeats), *(chore() for chore in chores)):
+            for task in (worker.run(bus, store, repeats, replay.decode_all), *(chore() for chore in chores)):
                 group.create_task(task)
 
     return SignalApplication(Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared))

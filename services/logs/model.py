@@ -93,6 +93,11 @@ class Records:
         """The number of entries."""
         return int(self.table.num_rows)
 
+    @property
+    def need_now(self) -> bool:
+        """See `Items.need_now`."""
+        return bool(self.table.column("time").null_count)
+
 
 @dataclass(frozen=True, slots=True)
 class LogColumns:

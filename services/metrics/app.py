@@ -21,9 +21,10 @@ from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
 from services.shared.app import open_bus
 from services.shared.application import Parts, Place, SignalApplication
 from services.shared.bus.intake import Intake
-from services.shared.bus.port import Bus, Header, InsertLimits
+from services.shared.bus.port import Bus, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import Repeats
+from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import OtlpHttp
@@ -49,18 +50,14 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
     index = SeriesIndex()
     checker = Checker(config, index)
     is_shared = settings.bus.kind == "kafka"
-
-    def decode(header: Header, payload: bytes) -> MetricColumns:
-        points, _ = convert.decode(header.message_type, payload)
-        return checker.columns(points, header)
-
+    replay = Replay(convert.read, checker.columns)
     limits = InsertLimits(config.insert_max_items, max_age=config.insert_max_delay)
     bus: Bus[MetricColumns] = open_bus(
-        settings.bus, "metrics", settings.role, data_dir / "journal", decode, limits, config.journal_max_bytes
+        settings.bus, "metrics", settings.role, data_dir / "journal", replay.decode, limits, config.journal_max_bytes
     )
     repeats = Repeats[MetricColumns](store.ids) if is_shared else None
     recent_ids = RecentIds(clock=time.time_ns)
-    intake = Intake(bus, recent_ids, decode, time.time_ns, store.ids if is_shared else None)
+    intake = Intake(bus, recent_ids, replay.decode, time.time_ns, store.ids if is_shared else None)
     # What another process stores, this one need not remember to write.
     seen = SeriesIndex(writes=False) if is_shared else index
     known = KnownRequests(seen, config.raw_retention_days)
@@ -90,6 +87,6 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
         )
 
     def work() -> Coroutine[Any, Any, None]:
-        return worker.run(bus, store, index, repeats)
+        return worker.run(bus, store, index, repeats, replay.decode_all)
 
     return SignalApplication(Parts(clickhouse, store, bus, recent_ids, work, endpoints, settings.role, is_shared))

@@ -122,6 +122,11 @@ class Points:
         """The number of points."""
         return int(self.samples.num_rows + self.distributions.num_rows)
 
+    @property
+    def need_now(self) -> bool:
+        """See `Items.need_now`."""
+        return any(table.column("time").null_count for table in (self.samples, self.distributions))
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesRow:

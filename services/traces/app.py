@@ -14,9 +14,10 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from services.shared.app import open_bus
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
-from services.shared.bus.port import Bus, Header, InsertLimits
+from services.shared.bus.port import Bus, InsertLimits
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import KnownIds, Repeats
+from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.ingest_methods import OtlpServicer
 from services.shared.rpc.otlp_http import OtlpHttp
@@ -78,19 +79,15 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
     keeping = _keeping(settings)
     store = keeping.store
     checker = Checker(config)
-
-    def decode(header: Header, payload: bytes) -> SpanColumns:
-        spans, _ = convert.decode(header.message_type, payload)
-        return checker.columns(spans, header)
-
+    replay = Replay(convert.read, checker.columns)
     limits = InsertLimits(config.insert_max_items, max_age=config.insert_max_delay)
     bus: Bus[SpanColumns] = open_bus(
-        settings.bus, "traces", settings.role, data_dir / "journal", decode, limits, config.journal_max_bytes
+        settings.bus, "traces", settings.role, data_dir / "journal", replay.decode, limits, config.journal_max_bytes
     )
     is_shared = settings.bus.kind == "kafka"
     repeats = Repeats[SpanColumns](keeping.ids) if is_shared and keeping.ids else None
     recent_ids = RecentIds(clock=time.time_ns)
-    intake = Intake(bus, recent_ids, decode, time.time_ns, keeping.ids if is_shared else None)
+    intake = Intake(bus, recent_ids, replay.decode, time.time_ns, keeping.ids if is_shared else None)
     query = TraceQuery(store)
     servicer = TraceServicer(SpanIngest(convert.read, checker, intake), query, time.time_ns)
     # What a Jaeger asks of a remote storage; it writes over OTLP.
@@ -131,7 +128,7 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
         )
 
     def work() -> Coroutine[Any, Any, None]:
-        return worker.run(bus, store, keeping.edges, config, time.time_ns, repeats)
+        return worker.run(bus, store, keeping.edges, config, time.time_ns, repeats, replay.decode_all)
 
     # A server of its own may start later than we do.
     is_awaited = is_shared or config.store == "jaeger"

@@ -273,6 +273,11 @@ class Spans:
         """The number of spans."""
         return int(self.table.num_rows)
 
+    @property
+    def need_now(self) -> bool:
+        """See `Items.need_now`: a span without a start is refused."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class SpanColumns:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import structlog
 
-from services.shared.bus.drain import drain
+from services.shared.bus.drain import DecodeAll, drain
 from services.shared.bus.port import Consumer, Header
 from services.shared.bus.repeats import Repeats
 from services.shared.errors import AirisError
@@ -32,10 +32,11 @@ async def run(
     config: TracesConfig,
     clock: Callable[[], int],
     repeats: Repeats[SpanColumns] | None = None,
+    decode_all: DecodeAll[SpanColumns] | None = None,
 ) -> None:
     """Stores inserts and, if something keeps them, the calls between services up to date, until cancelled."""
     if edges is None:
-        await drain(consumer, writer.write, repeats)
+        await drain(consumer, writer.write, repeats, decode_all)
         return
     stale = StaleMinutes(config.edge_lateness)
     # What came before a restart, which may be long ago, and was not looked at.
@@ -51,7 +52,7 @@ async def run(
             stale.mark_spans(pa.concat_tables([columns.spans for _, columns in batches]))
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(drain(consumer, write, repeats))
+        tasks.create_task(drain(consumer, write, repeats, decode_all))
         tasks.create_task(keep_edges(edges, stale, config.edge_interval))
 
 

@@ -85,7 +85,7 @@ def drained(group: Group, store: Store) -> None:
     """Drains until nothing is left."""
 
     async def main() -> None:
-        worker = asyncio.create_task(drain(group, store.write, Repeats(store), lambda: 1.0))
+        worker = asyncio.create_task(drain(group, store.write, Repeats(store), jitter=lambda: 1.0))
         await group.done.wait()
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)

@@ -7,24 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fakes.otlp_requests import MADE, NOW, Counting, reader_and_checker, records, rows
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.logs import convert as logs
 from services.logs import ingest as logs_ingest
 from services.logs.config import LogsConfig
-from services.metrics import convert as metrics
-from services.metrics import ingest as metrics_ingest
-from services.metrics.config import MetricsConfig
-from services.metrics.series import SeriesIndex
 from services.shared.bus.ingest import CheckedRequest, Ingest, Requests
 from services.shared.errors import InvalidArgumentError
-from services.traces import convert as traces
-from services.traces import ingest as traces_ingest
-from services.traces.config import TracesConfig
-
-NOW = 1_790_000_000_000_000_000
 
 
 class Intake:
@@ -34,91 +24,10 @@ class Intake:
         return NOW
 
 
-def points(number: int) -> bytes:
-    request = ExportMetricsServiceRequest()
-    for host in range(number % 3):
-        resource = request.resource_metrics.add()
-        resource.resource.attributes.add(key="host").value.string_value = f"h{host}"
-        scope = resource.scope_metrics.add()
-        for metric in range(1 + number % 2):
-            made = scope.metrics.add(name=f"m{metric}")
-            made.gauge.data_points.add(time_unix_nano=NOW, as_double=number)
-            counter = scope.metrics.add(name=f"c{metric}")
-            counter.sum.data_points.add(time_unix_nano=NOW, as_int=number).attributes.add(key="n").value.int_value = 1
-            histogram = scope.metrics.add(name="h").histogram.data_points.add(time_unix_nano=NOW, count=number)
-            histogram.explicit_bounds.append(1.0)
-            histogram.bucket_counts.extend([number, 0])
-    return bytes(request.SerializeToString())
-
-
-def records(number: int) -> bytes:
-    request = ExportLogsServiceRequest()
-    for service in range(number % 3):
-        resource = request.resource_logs.add()
-        resource.resource.attributes.add(key="service.name").value.string_value = f"s{service}"
-        for scope in range(1 + number % 2):
-            made = resource.scope_logs.add()
-            made.scope.name = f"scope{scope}"
-            for line in range(number):
-                record = made.log_records.add(time_unix_nano=NOW - line, severity_number=9)
-                record.body.string_value = f"line {number}/{line}"
-                record.attributes.add(key="n").value.int_value = line
-    return bytes(request.SerializeToString())
-
-
-def spans(number: int) -> bytes:
-    request = ExportTraceServiceRequest()
-    for service in range(number % 3):
-        resource = request.resource_spans.add()
-        resource.resource.attributes.add(key="service.name").value.string_value = f"s{service}"
-        scope = resource.scope_spans.add()
-        for at in range(number):
-            span = scope.spans.add(
-                trace_id=bytes([number + 1] * 16),
-                span_id=bytes([at + 1] * 8),
-                name=f"op{at}",
-                start_time_unix_nano=NOW - 1000,
-                end_time_unix_nano=NOW,
-            )
-            span.attributes.add(key="n").value.int_value = at
-            if at % 2:
-                span.events.add(time_unix_nano=NOW, name="e")
-    return bytes(request.SerializeToString())
-
-
-class Counting:
-    """Reads, and counts how many requests it was given at once."""
-
-    def __init__(self, read: Any) -> None:
-        self._read = read
-        self.sizes: list[int] = []
-
-    def __call__(self, message_type: str, payloads: Sequence[bytes]) -> Requests[Any]:
-        self.sizes.append(len(payloads))
-        found: Requests[Any] = self._read(message_type, payloads)
-        return found
-
-
 def ingest_of(signal: str) -> tuple[Ingest[Any, Any], Counting]:
-    read, checker = {
-        "metrics": (metrics.read, lambda: metrics_ingest.Checker(MetricsConfig(), SeriesIndex())),
-        "logs": (logs.read, lambda: logs_ingest.Checker(LogsConfig())),
-        "traces": (traces.read, lambda: traces_ingest.Checker(TracesConfig())),
-    }[signal]
-    counting = Counting(read)
+    counting, checker = reader_and_checker(signal)
     intake: Any = Intake()
-    return Ingest(counting, checker(), intake), counting
-
-
-MADE = {"metrics": (metrics.OTLP, points), "logs": (logs.OTLP, records), "traces": (traces.OTLP, spans)}
-
-
-def rows(checked: CheckedRequest[Any]) -> list[Any]:
-    columns = checked.columns
-    tables = [
-        getattr(columns, name) for name in ("samples", "distributions", "entries", "spans") if hasattr(columns, name)
-    ]
-    return [table.to_pylist() for table in tables]
+    return Ingest(counting, checker, intake), counting
 
 
 @pytest.mark.parametrize("signal", MADE)
@@ -130,7 +39,7 @@ async def test_each_request_gets_the_columns_that_it_gets_alone(signal: str) -> 
     assert counting.sizes == [7]
     alone, _ = ingest_of(signal)
     expected = [await alone.check(message_type, "default", payload) for payload in payloads]
-    assert [rows(each) for each in found] == [rows(each) for each in expected]
+    assert [rows(each.columns) for each in found] == [rows(each.columns) for each in expected]
     assert [each.count for each in found] == [each.count for each in expected]
     assert sum(each.count for each in found) > 10
     assert {each.received_at for each in found} == {NOW}

@@ -21,8 +21,8 @@ from services.shared.errors import FieldViolation, InvalidArgumentError
 logger = structlog.get_logger(__name__)
 
 # More would add to the latency of all of them and save nothing.
-_MOST_REQUESTS = 64
-_MOST_BYTES = 2 * 1024 * 1024
+MOST_REQUESTS = 64
+MOST_BYTES = 2 * 1024 * 1024
 
 Ends = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,6 +38,11 @@ class Items(Protocol):
     @property
     def dialect_field(self) -> str:
         """How a violation names item i: "metrics" gives `metrics[i]`."""
+        ...
+
+    @property
+    def need_now(self) -> bool:
+        """Whether what becomes of them depends on when they were received: one has no time of its own."""
         ...
 
 
@@ -210,7 +215,7 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         queue = self._waiting.pop(key)
         group: list[_Waiting[ColumnsT]] = []
         size = 0
-        while queue and len(group) < _MOST_REQUESTS and (not group or size + len(queue[0].payload) <= _MOST_BYTES):
+        while queue and len(group) < MOST_REQUESTS and (not group or size + len(queue[0].payload) <= MOST_BYTES):
             waiting = queue.popleft()
             if not waiting.outcome.done():
                 group.append(waiting)

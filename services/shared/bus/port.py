@@ -76,6 +76,15 @@ class Batch(Generic[ColumnsT]):
         self._columns = columns
 
     @property
+    def is_decoded(self) -> bool:
+        """Whether it has its columns."""
+        return self._columns is not None
+
+    def give(self, columns: ColumnsT) -> None:
+        """Takes its columns from somebody who decoded it together with others."""
+        self._columns = columns
+
+    @property
     def columns(self) -> ColumnsT:
         """The accepted items as columns."""
         if self._columns is None:
