@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 _FREE_AGAIN_BYTES = 96 * 1024 * 1024
-# Nobody writes as much between two looks.
+# More than a disk writes between two looks. Who reserves as much at once, unwritten, is noticed at the next.
 _MUCH_FREE_BYTES = 8 * 1024**3
 _LOOK_SECONDS = 1.0
 _NEAR_LOOK_SECONDS = 0.1
