@@ -1,0 +1,4 @@
+-- Merges wait for more parts, as those of logs and spans do (docs/ingest-speed.md has the figures).
+ALTER TABLE airis.samples MODIFY SETTING merge_selector_base = 10;
+ALTER TABLE airis.samples_1m MODIFY SETTING merge_selector_base = 10;
+ALTER TABLE airis.samples_1h MODIFY SETTING merge_selector_base = 10;
