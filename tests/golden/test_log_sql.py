@@ -66,4 +66,4 @@ def test_the_message_has_the_index_that_full_text_is_compiled_for() -> None:
     migrations = files("services.logs.store") / "sql"
     assert TEXT_INDEX.format(column="message") in (migrations / "0001_logs.sql").read_text()
     added = PAIR_INDEX.format(column="message").replace("INDEX ", "ADD INDEX IF NOT EXISTS ", 1)
-    assert added in (migrations / "0005_pairs_of_characters.sql").read_text()
+    assert added in (migrations / "0006_cheaper_pairs.sql").read_text()

@@ -153,7 +153,7 @@ class Store:
             f"EXPLAIN indexes = 1 SELECT id FROM logs.logs WHERE {compiled.sql}", parameters=compiled.parameters
         )
         lines = [row[0].strip() for row in plan.result_rows]
-        used = [at for at, line in enumerate(lines) if line in ("Name: message_text", "Name: message_pairs")]
+        used = [at for at, line in enumerate(lines) if line in ("Name: message_text", "Name: message_neighbours")]
         left = [next(line for line in lines[at:] if line.startswith("Granules: ")).split()[1] for at in used]
         return f"{left[-1].split('/')[0]}/{left[0].split('/')[1]}" if left else ""
 

@@ -16,6 +16,8 @@ _DISK_FULL_CODES = {243}
 # Network, aborted, overloaded and read-only states, replicas and keepers that are away: what passes by itself.
 _PASSING_CODES = {202, 209, 210, 236, 242, 252, 279, 285, 319, 394, 425, 473, 517, 745, 999, 1000, 1001}
 _NOT_ENOUGH_SPACE = "No space left on device"
+# Of a change to a table that depends on an earlier one; the code is that of any wrong statement.
+_UNFINISHED_CHANGE = "which is not finished yet"
 
 
 def late() -> DeadlineExceededError:
@@ -47,6 +49,9 @@ def translate(error: ClickHouseError) -> AirisError:
             "The query needs more memory than is allowed. Ask for a shorter range or fewer groups.",
             reason="RESULT_TOO_LARGE",
         )
+    if _UNFINISHED_CHANGE in str(error):
+        logger.info("clickhouse_changes_a_table", error=str(error)[:2000])
+        return UnavailableError("The store is still changing a table.", reason="STORE_UNAVAILABLE", retry_after=5.0)
     # What ClickHouse says may hold parts of the data: it belongs into the log, not into the answer.
     logger.error("clickhouse_error", code=code, error=str(error)[:2000])
     if code is None or code in _PASSING_CODES:
