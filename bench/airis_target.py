@@ -95,6 +95,8 @@ class AirisTarget:
             self._lines.append(line)
             if line.strip() == _READY:
                 ready.set()
+        # What it prints ends before it does.
+        process.wait()
         ready.set()
 
     def output(self) -> str:

@@ -50,12 +50,11 @@ class Platform:
         self.otlp_http = f"http://127.0.0.1:{4318 + self.offset}"
         self._arguments = arguments or ("--demo",)
         self._lines: list[str] = []
-        self._ready = threading.Event()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, within: float = 120.0) -> None:
         """Returns when the platform says that it is ready."""
-        self._ready.clear()
+        ready = threading.Event()
         command = [Path(sys.executable).parent / "airis", "up", "--data-dir", self.data_dir]
         self.process = subprocess.Popen(
             [*map(str, command), "--port-offset", str(self.offset), *self._arguments],
@@ -66,19 +65,21 @@ class Platform:
             text=True,
             env={**os.environ, "COLUMNS": "160"},
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        if not self._ready.wait(within) or self.process.poll() is not None:
+        threading.Thread(target=self._read, args=(self.process, ready), daemon=True).start()
+        if not ready.wait(within) or self.process.poll() is not None:
             output = self.output()
             self.process.kill()
             raise AssertionError(f"the platform did not start:\n{output}")
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self._lines.append(line)
             if line.strip() == "AIRIS is ready":
-                self._ready.set()
-        self._ready.set()
+                ready.set()
+        # What it prints ends before it does.
+        process.wait()
+        ready.set()
 
     def output(self) -> str:
         """What it printed last."""
