@@ -36,7 +36,7 @@ class Replay(Generic[ItemsT, ColumnsT]):
     def decode_all(self, batches: Iterable[Batch[ColumnsT]]) -> None:
         """Gives columns to batches that have none, as far as they can be read. Takes long for many: not in the loop."""
         for group in _groups(batch for batch in batches if not batch.is_decoded):
-            if not self._decode_together(group):
+            if not self._decode_together(group) and len(group) > 1:
                 for batch in group:
                     self._decode_together([batch])
 
