@@ -38,7 +38,7 @@ def _steps(signal: str) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any],
         message = traces.trace_service_pb2.ExportTraceServiceRequest
     return (
         message.FromString,
-        lambda payload: module.decode(module.OTLP, payload)[0],
+        lambda payload: module.read(module.OTLP, [payload]).items,
         lambda items, now_ns: checker.check(items, "default", now_ns),
     )
 

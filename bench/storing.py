@@ -103,11 +103,11 @@ def blocks(signal: str, total: int, rows: int, *, random_words: bool) -> Iterato
 def _decoder(signal: str, now: int) -> Callable[[bytes, int], pa.Table]:
     if signal == "traces":
         name, spans = ExportTraceServiceRequest.DESCRIPTOR.full_name, SpanChecker(TracesConfig())
-        return lambda body, _: spans.check(traces_convert.decode(name, body)[0], "default", now).columns.spans
+        return lambda body, _: spans.check(traces_convert.read(name, [body]).items, "default", now).columns.spans
     name, entries = ExportLogsServiceRequest.DESCRIPTOR.full_name, LogChecker(LogsConfig())
 
     def logs(body: bytes, number: int) -> pa.Table:
-        table = entries.check(logs_convert.decode(name, body)[0], "default", now).columns.entries
+        table = entries.check(logs_convert.read(name, [body]).items, "default", now).columns.entries
         position = pc.add(table.column("index").cast(pa.uint64()), pa.scalar((number + 1) << 18, pa.uint64()))
         return table.drop_columns("index").append_column("ingest_position", position)
 

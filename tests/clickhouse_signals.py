@@ -121,7 +121,7 @@ def _entries(number: int) -> LogColumns:
     for row in range(ROWS):
         entry = request.entries.add(message=f"line {row} of {number}", level=2, service="shop")
         entry.timestamp.FromNanoseconds(NOW - (number * ROWS + row) * 1_000_000)
-    records, _ = convert.decode(convert.UNARY, request.SerializeToString())
+    records = convert.read(convert.UNARY, [request.SerializeToString()]).items
     return Checker(LogsConfig()).check(records, "default", NOW).columns
 
 

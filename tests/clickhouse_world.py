@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def dsn_of(engine: str, request: pytest.FixtureRequest, folder: Path) -> str:
 def own_database(url: str) -> str:
     """The DSN of a database that is nobody else's, on a server."""
     return f"{url}/airis_test_{uuid.uuid4().hex[:12]}"
+
+
+def migrations_before(signal: str, number: str, folder: Path) -> Path:
+    """A folder with the migrations of a signal that came before one: `migrations_before("logs", "0004", folder)`."""
+    folder.mkdir()
+    for entry in files(f"services.{signal}.store").joinpath("sql").iterdir():
+        if entry.name < number:
+            (folder / entry.name).write_text(entry.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
 
 
 @asynccontextmanager

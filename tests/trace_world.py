@@ -47,7 +47,7 @@ def trace_store(place: Path | str) -> Iterator[tuple[ClickHouseTraceStore, Click
 def columns_of(spans: Iterable[Span], now_ns: int, tenant: str = TENANT) -> SpanColumns:
     """Spans as columns, by way of the wire; all must be accepted."""
     request = traces_pb2.IngestSpansRequest(spans=[convert.span(span) for span in spans])
-    decoded, _ = convert.decode(convert.UNARY, request.SerializeToString())
+    decoded = convert.read(convert.UNARY, [request.SerializeToString()]).items
     checked = Checker(CONFIG).check(decoded, tenant, now_ns)
     assert not checked.rejected
     return checked.columns

@@ -44,21 +44,9 @@ _NEWEST_FIRST = {"": True, "timestamp desc": True, "timestamp asc": False, "time
 _MAX_RESPONSE_BYTES = 3 * 1024 * 1024
 
 
-def decode(message_type: str, payload: bytes) -> tuple[Records, dict[str, Any]]:
-    """Turns an ingest request's bytes into entries.
-
-    Returns:
-        The entries, and the request's other fields by name.
-
-    Raises:
-        InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
-    """
-    return _WIRE.read(message_type, payload)
-
-
 def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Records]:
-    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
-    return _WIRE.read_all(message_type, payloads)
+    """Turns the bytes of ingest requests of one type into entries. See `IngestWire.read`."""
+    return _WIRE.read(message_type, payloads)
 
 
 def _airis_records(entries: pa.StructArray) -> Records:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,21 +36,9 @@ OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name
 DEFAULT_MAX_SERIES = 1000
 
 
-def decode(message_type: str, payload: bytes) -> tuple[Points, dict[str, Any]]:
-    """Turns an ingest request's bytes into points.
-
-    Returns:
-        The points, and the request's other fields by name.
-
-    Raises:
-        InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
-    """
-    return _WIRE.read(message_type, payload)
-
-
 def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Points]:
-    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
-    return _WIRE.read_all(message_type, payloads)
+    """Turns the bytes of ingest requests of one type into points. See `IngestWire.read`."""
+    return _WIRE.read(message_type, payloads)
 
 
 def _airis_points(metrics: pa.StructArray) -> Points:

@@ -43,21 +43,9 @@ STREAM = traces_pb2.StreamSpansRequest.DESCRIPTOR.full_name
 OTLP = trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR.full_name
 
 
-def decode(message_type: str, payload: bytes) -> tuple[Spans, dict[str, Any]]:
-    """Turns an ingest request's bytes into spans.
-
-    Returns:
-        The spans, and the request's other fields by name.
-
-    Raises:
-        InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST).
-    """
-    return _WIRE.read(message_type, payload)
-
-
 def read(message_type: str, payloads: Sequence[bytes]) -> Requests[Spans]:
-    """Turns the bytes of several requests of one type into columns. Raises as `decode` does if one of them is wrong."""
-    return _WIRE.read_all(message_type, payloads)
+    """Turns the bytes of ingest requests of one type into spans. See `IngestWire.read`."""
+    return _WIRE.read(message_type, payloads)
 
 
 def _airis_spans(flat: pa.StructArray) -> Spans:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from airis.logs.v1 import logs_pb2
 from clickhouse_signals import NOW, header
-from clickhouse_world import ENGINES, dsn_of, opened
+from clickhouse_world import ENGINES, dsn_of, migrations_before, opened
 from trace_world import TENANT, TIMEOUT
 
 from services.logs import convert
@@ -27,20 +26,11 @@ from services.shared.filter import read_filter
 MESSAGES = ("결제가 늦었다", "배송 Order-7 결제", "제결 순서", "plain ASCII", "큰따옴표'결제'\\{}", "결 제")
 
 
-def up_to_version_5(folder: Path) -> Path:
-    """A folder with the migrations that came before."""
-    folder.mkdir()
-    for entry in files("services.logs.store").joinpath("sql").iterdir():
-        if entry.name < "0006":
-            (folder / entry.name).write_text(entry.read_text(encoding="utf-8"), encoding="utf-8")
-    return folder
-
-
 async def write(store: ClickHouseLogStore, number: int) -> None:
     message = logs_pb2.IngestLogsRequest()
     for text in MESSAGES:
         message.entries.add(message=text, service="shop").timestamp.FromNanoseconds(NOW)
-    records, _ = convert.decode(convert.UNARY, message.SerializeToString())
+    records = convert.read(convert.UNARY, [message.SerializeToString()]).items
     columns = Checker(LogsConfig()).check(records, TENANT, NOW).columns
     await store.write([(Position(number), header(number), columns)], f"token-{number}")
 
@@ -68,7 +58,7 @@ def in_text(*numbers: int) -> list[str]:
 async def test_lines_of_before_and_after_are_found(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     async with opened(dsn_of(engine, request, tmp_path / "data")) as clickhouse:
         store = ClickHouseLogStore(clickhouse, LogsConfig(raw_retention_days=3650))
-        await migrate(clickhouse, "logs", up_to_version_5(tmp_path / "sql"))
+        await migrate(clickhouse, "logs", migrations_before("logs", "0006", tmp_path / "sql"))
         await write(store, 1)
         await store.open()
         await write(store, 2)
@@ -85,7 +75,7 @@ async def test_while_the_former_index_is_being_built_the_start_waits(
 ) -> None:
     async with opened(dsn_of(engine, request, tmp_path / "data")) as clickhouse:
         store = ClickHouseLogStore(clickhouse, LogsConfig(raw_retention_days=3650))
-        await migrate(clickhouse, "logs", up_to_version_5(tmp_path / "sql"))
+        await migrate(clickhouse, "logs", migrations_before("logs", "0006", tmp_path / "sql"))
         await write(store, 1)
         await clickhouse.command("SYSTEM STOP MERGES airis.logs")
         await clickhouse.command("ALTER TABLE airis.logs MATERIALIZE INDEX message_pairs SETTINGS mutations_sync = 0")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from airis.logs.v1 import logs_pb2
 from clickhouse_signals import NOW, header
-from clickhouse_world import ENGINES, dsn_of, opened
+from clickhouse_world import ENGINES, dsn_of, migrations_before, opened
 from trace_world import TENANT, TIMEOUT, columns_of
 
 from services.logs import convert
@@ -33,15 +33,6 @@ LINES = 600
 TRACES = 40
 FILTERS = ("", 'message:"결제"', "message:timeout", "message:rare", "level = ERROR")
 WORDS = ("주문", "결제가", "timeout", "upstream", "order", "retry", "java.net.ConnectException", "지연")
-
-
-def up_to_version_3(signal: str, folder: Path) -> Path:
-    """A folder with the migrations that came before."""
-    folder.mkdir()
-    for entry in files(f"services.{signal}.store").joinpath("sql").iterdir():
-        if entry.name < "0004":
-            (folder / entry.name).write_text(entry.read_text(encoding="utf-8"), encoding="utf-8")
-    return folder
 
 
 async def run_again(clickhouse: ClickHouse, signal: str) -> None:
@@ -79,7 +70,7 @@ def lines(number: int) -> LogColumns:
         entry.metadata["ratio"].number_value = chance.choice([0.0, -0.0, 1e308, chance.random()])
         entry.metadata["attempt"].number_value = chance.choice([0, 3, 2**53])
         entry.metadata["thread"].string_value = f"worker-{chance.randrange(9)}"
-    records, _ = convert.decode(convert.UNARY, request.SerializeToString())
+    records = convert.read(convert.UNARY, [request.SerializeToString()]).items
     checked = Checker(LogsConfig()).check(records, TENANT, NOW)
     assert checked.rejected == {}
     return checked.columns
@@ -127,7 +118,7 @@ async def test_log_entries_stay_as_they_are(engine: str, request: pytest.Fixture
                 for selection in selections
             ]
 
-        await migrate(clickhouse, "logs", up_to_version_3("logs", tmp_path / "sql"))
+        await migrate(clickhouse, "logs", migrations_before("logs", "0004", tmp_path / "sql"))
         for number in (1, 2):
             await write(number)
         before, kept_before = await found(2), await columns_of_table(clickhouse, "logs")
@@ -170,7 +161,7 @@ async def test_spans_stay_as_they_are(engine: str, request: pytest.FixtureReques
                 await store.latency(LatencyQuery(TENANT, "shop", "", BEGIN, NOW, 60 * SECOND), TIMEOUT),
             ]
 
-        await migrate(clickhouse, "traces", up_to_version_3("traces", tmp_path / "sql"))
+        await migrate(clickhouse, "traces", migrations_before("traces", "0004", tmp_path / "sql"))
         for number in (1, 2):
             await write(number)
         before, figures_before = [await found(1), await found(2)], await figures()

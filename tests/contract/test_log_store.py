@@ -85,7 +85,7 @@ POSITIONS = {7: (0, 500), 8: (500, 1000), 1000: (1000, 1500)}
 
 
 def columns(request: Any, message_type: str = convert.UNARY, received_at: int = END) -> LogColumns:
-    records, _ = convert.decode(message_type, request.SerializeToString())
+    records = convert.read(message_type, [request.SerializeToString()]).items
     checked = Checker(LogsConfig()).check(records, "default", received_at)
     assert checked.rejected == {}
     return checked.columns

@@ -151,9 +151,9 @@ class Decoders:
         now = time.time_ns()
         if rpc.client_streams:
             batch_sequence(payload)
-        decode = {"metrics": metrics.decode, "logs": logs.decode, "traces": traces.decode}[rpc.signal]
+        read = {"metrics": metrics.read, "logs": logs.read, "traces": traces.read}[rpc.signal]
         kind = rpc.request.DESCRIPTOR.full_name
-        items, _ = decode(kind, payload)
+        items = read(kind, [payload]).items
         checker = self._checkers[rpc.signal]
         checked = checker.check(items, "default", now)
         for violation in checked.rejected.values():
@@ -162,7 +162,7 @@ class Decoders:
         if len(payload) % 3:
             return
         # What a worker does with it after a restart, from the same bytes: what was acknowledged is never refused.
-        again, _ = decode(kind, payload)
+        again = read(kind, [payload]).items
         header = Header("default", kind, now, items.count, rejected=tuple(sorted(checked.rejected)))
         rows = _rows(checker.columns(again, header))
         assert rows == _rows(checked.columns), "a replay stores something else"

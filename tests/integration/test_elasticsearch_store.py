@@ -41,7 +41,7 @@ async def store(elasticsearch: Server) -> AsyncIterator[ElasticsearchLogStore]:
 
 
 def batch(position: int, request: logs_pb2.IngestLogsRequest, **header: object) -> Batch:
-    records, _ = convert.decode(convert.UNARY, request.SerializeToString())
+    records = convert.read(convert.UNARY, [request.SerializeToString()]).items
     checked = Checker(LogsConfig()).check(records, "default", NOW)
     assert checked.rejected == {}
     fields = {"request_id": f"request-{position}", **header}

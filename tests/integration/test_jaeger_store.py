@@ -92,7 +92,7 @@ async def test_spans_of_every_type_come_back_as_sent(store: JaegerTraceStore) ->
 
 def columns_by_otlp(spans: list[Span], tenant: str) -> Any:
     """By way of OTLP, which keeps all types."""
-    decoded, _ = convert.decode(convert.OTLP, otlp(spans).SerializeToString())
+    decoded = convert.read(convert.OTLP, [otlp(spans).SerializeToString()]).items
     checked = Checker(CONFIG).check(decoded, tenant, NOW)
     assert not checked.rejected
     return checked.columns

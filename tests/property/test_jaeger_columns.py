@@ -58,7 +58,7 @@ def columns(spans: list[Span], tenant: str) -> SpanColumns:
         message.end_time_unix_nano = span.end_ns or 0
         if otlp_spans.END in span.tags:
             message.attributes.extend(otlp_spans.key_values({otlp_spans.END: span.tags[otlp_spans.END]}))
-    decoded, _ = convert.decode(convert.OTLP, request.SerializeToString())
+    decoded = convert.read(convert.OTLP, [request.SerializeToString()]).items
     checked = Checker(CONFIG).check(decoded, tenant, NOW)
     assert not checked.rejected
     return checked.columns

@@ -88,11 +88,11 @@ def plain(value: common_pb2.AnyValue) -> Any:
 
 def check(message_type: str, payload: bytes) -> tuple[LogColumns, dict[int, str]]:
     checker = Checker(LogsConfig())
-    records, _ = convert.decode(message_type, payload)
+    records = convert.read(message_type, [payload]).items
     checked = checker.check(records, "default", NOW)
     # A replay of the same bytes, knowing what was refused, gives the same columns.
     header = Header("default", message_type, NOW, records.count, rejected=tuple(sorted(checked.rejected)))
-    again = checker.columns(convert.decode(message_type, payload)[0], header)
+    again = checker.columns(convert.read(message_type, [payload]).items, header)
     # As text: a NaN is not equal to itself.
     assert repr(again.entries.to_pylist()) == repr(checked.columns.entries.to_pylist())
     return checked.columns, {index: violation.reason for index, violation in checked.rejected.items()}
@@ -190,7 +190,7 @@ def test_our_dialect(data: st.DataObject) -> None:
         for key, value in data.draw(st.dictionaries(KEYS, json_values(), max_size=3)).items():
             to_value(value, entry.metadata[key])
     payload = request.SerializeToString()
-    _, fields = convert.decode(convert.UNARY, payload)
+    fields = convert.read(convert.UNARY, [payload]).fields[0]
     assert fields == {"request_id": request.request_id, "wait_for": request.wait_for}
     columns, rejected = check(convert.UNARY, payload)
     assert set(rejected) == {index for index, entry in enumerate(request.entries) if not fits(entry)}
@@ -213,7 +213,7 @@ def test_a_stream_message_is_read_as_a_unary_one(sequence: int, messages: list[s
     entries = [logs_pb2.LogEntry(message=message) for message in messages]
     batch = logs_pb2.StreamLogsRequest(batch={"sequence": sequence, "entries": entries}).SerializeToString()
     unary = logs_pb2.IngestLogsRequest(entries=entries).SerializeToString()
-    assert convert.decode(convert.STREAM, batch)[1] == {"sequence": sequence}
+    assert convert.read(convert.STREAM, [batch]).fields[0] == {"sequence": sequence}
     assert check(convert.STREAM, batch)[0].entries.equals(check(convert.UNARY, unary)[0].entries)
 
 
@@ -338,7 +338,7 @@ def _body_text(body: common_pb2.AnyValue) -> str:
         case "int_value":
             return str(body.int_value)
         case "double_value":
-            return convert.decode(convert.OTLP, _with_double(body))[0].table.column("message")[0].as_py()
+            return convert.read(convert.OTLP, [_with_double(body)]).items.table.column("message")[0].as_py()
         case "bytes_value":
             return base64.b64encode(body.bytes_value).decode()
         case _:
@@ -349,7 +349,7 @@ def _with_double(body: common_pb2.AnyValue) -> bytes:
     # How many digits a double's text has is Arrow's choice; that it is the same number is checked here.
     request = logs_service_pb2.ExportLogsServiceRequest()
     request.resource_logs.add().scope_logs.add().log_records.add().body.CopyFrom(body)
-    text = convert.decode(convert.OTLP, request.SerializeToString())[0].table.column("message")[0].as_py()
+    text = convert.read(convert.OTLP, [request.SerializeToString()]).items.table.column("message")[0].as_py()
     assert float(text) == body.double_value or math.isnan(body.double_value)
     return request.SerializeToString()
 
@@ -371,4 +371,4 @@ def test_malformed_values_within_values_are_refused() -> None:
     assert inner[-4:] in payload
     for broken in (payload.replace(b"abcd", b"\xff\xff\xff\xff"), payload.replace(b"\x0a\x04abcd", b"\x0a\x09abcd")):
         with pytest.raises(InvalidArgumentError):
-            convert.decode(convert.OTLP, broken)
+            convert.read(convert.OTLP, [broken])

@@ -107,7 +107,7 @@ def acceptable(name: str, time: int) -> bool:
 
 def check(message_type: str, payload: bytes) -> tuple[MetricColumns, set[int], Checker]:
     checker = Checker(MetricsConfig(), SeriesIndex())
-    points, _ = convert.decode(message_type, payload)
+    points = convert.read(message_type, [payload]).items
     checked = checker.check(points, "default", NOW)
     return checked.columns, set(checked.rejected), checker
 
@@ -166,7 +166,7 @@ def test_otlp(data: st.DataObject) -> None:
             assert labels[identity].keys() == expected.keys()
             assert all(same_text(labels[identity][key], expected[key]) for key in expected)
     # Replay of the same bytes, knowing what was refused, gives the same columns.
-    points, _ = convert.decode(convert.OTLP, payload)
+    points = convert.read(convert.OTLP, [payload]).items
     header = Header("default", convert.OTLP, NOW, columns.samples.num_rows, rejected=tuple(rejected))
     again = checker.columns(points, header)
     assert again.samples.equals(columns.samples)

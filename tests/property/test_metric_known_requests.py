@@ -72,7 +72,7 @@ def refill(data: st.DataObject, request: Any) -> bytes:
 
 
 def decoded(checker: Checker, payload: bytes, now: int = NOW) -> MetricColumns:
-    found, _ = convert.decode(convert.OTLP, payload)
+    found = convert.read(convert.OTLP, [payload]).items
     checked = checker.check(found, "default", now)
     assert not checked.rejected
     return checked.columns

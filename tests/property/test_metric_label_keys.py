@@ -29,7 +29,7 @@ def test_points_have_one_series_exactly_if_they_have_the_same_labels(all_labels:
         point = gauge.data_points.add(time_unix_nano=NOW, as_double=1.0)
         for key, value in labels:
             point.attributes.add(key=key).value.string_value = value
-    points, _ = convert.decode(convert.OTLP, request.SerializeToString())
+    points = convert.read(convert.OTLP, [request.SerializeToString()]).items
     keys = points.samples.column("labels_key").to_pylist()
     for a, of_a in zip(keys, all_labels, strict=True):
         for b, of_b in zip(keys, all_labels, strict=True):
@@ -52,5 +52,5 @@ def test_a_label_that_is_no_message_is_refused_though_it_is_read_only_for_new_se
     checker = Checker(MetricsConfig(), SeriesIndex())
     for _ in range(2):
         with pytest.raises(InvalidArgumentError) as refused:
-            checker.check(convert.decode(convert.OTLP, broken)[0], "default", NOW)
+            checker.check(convert.read(convert.OTLP, [broken]).items, "default", NOW)
         assert refused.value.reason == "MALFORMED_REQUEST"

@@ -114,7 +114,7 @@ def assert_same(found: Span, expected: Span) -> None:
 
 
 async def through_the_store(store: ClickHouseTraceStore, message_type: str, payload: bytes) -> list[Span]:
-    decoded, _ = convert.decode(message_type, payload)
+    decoded = convert.read(message_type, [payload]).items
     checked = Checker(CONFIG).check(decoded, TENANT, NOW)
     assert not checked.rejected
     header = Header(TENANT, message_type, NOW, decoded.count)
@@ -313,4 +313,4 @@ def test_what_json_cannot_carry_leaves_as_text_and_never_as_a_wrong_number() -> 
 def test_bytes_that_are_no_request_are_refused_or_read_and_never_crash(payload: bytes) -> None:
     for message_type in (convert.UNARY, convert.STREAM, convert.OTLP):
         with suppress(InvalidArgumentError):
-            Checker(CONFIG).check(convert.decode(message_type, payload)[0], TENANT, NOW)
+            Checker(CONFIG).check(convert.read(message_type, [payload]).items, TENANT, NOW)

@@ -25,7 +25,7 @@ def columns(*sizes: int) -> LogColumns:
     ]
     for entry in entries:
         entry.timestamp.FromNanoseconds(NOW)
-    records, _ = convert.decode(convert.UNARY, logs_pb2.IngestLogsRequest(entries=entries).SerializeToString())
+    records = convert.read(convert.UNARY, [logs_pb2.IngestLogsRequest(entries=entries).SerializeToString()]).items
     return Checker(LogsConfig()).check(records, "default", NOW).columns
 
 

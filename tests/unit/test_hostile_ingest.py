@@ -34,7 +34,7 @@ READERS: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize("payload", [b"\x0a" + b"\xff" * 9 + b"\x01", b"\x0a" + b"\xff" * 8 + b"\x7f", b"\x0a\x05a"])
 def test_a_length_beyond_the_message_is_malformed_whatever_it_is(service: Any, message: Any, payload: bytes) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        service.decode(message.DESCRIPTOR.full_name, payload)
+        service.read(message.DESCRIPTOR.full_name, [payload])
     assert caught.value.reason == "MALFORMED_REQUEST"
 
 
@@ -42,7 +42,7 @@ def test_an_entry_of_a_map_may_leave_out_its_value() -> None:
     # Field 9 is `tags`; its entry has the key "c" and no value, which stands for the default.
     payload = b"\x0a\x05\x4a\x03\x0a\x01c"
     assert len(traces_pb2.IngestSpansRequest.FromString(payload).spans[0].tags) == 1
-    spans, _ = traces.decode(traces_pb2.IngestSpansRequest.DESCRIPTOR.full_name, payload)
+    spans = traces.read(traces_pb2.IngestSpansRequest.DESCRIPTOR.full_name, [payload]).items
     assert spans.table.column("tag_count").to_pylist() == [1]
 
 
@@ -51,7 +51,7 @@ def test_a_number_that_json_lacks_within_a_list_is_kept_by_name() -> None:
     entry = logs_pb2.LogEntry(message="m")
     entry.metadata["numbers"].CopyFrom(struct_pb2.Value(list_value=struct_pb2.ListValue(values=values)))
     payload = logs_pb2.IngestLogsRequest(entries=[entry]).SerializeToString()
-    records, _ = logs.decode(logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name, payload)
+    records = logs.read(logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name, [payload]).items
     ((_, encoded),) = records.table.column("metadata_encoded").to_pylist()[0]
     assert attributes.plain_value(encoded) == ["NaN", "Infinity", "-Infinity", 1.5]
 
@@ -60,7 +60,7 @@ def test_a_number_that_json_lacks_is_kept_by_name_in_what_is_known_of_a_series()
     metric = metrics_pb2.Metric(name="m")
     metric.metadata["number"].number_value = math.inf
     payload = metrics_pb2.IngestMetricsRequest(metrics=[metric]).SerializeToString()
-    points, _ = metrics.decode(metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name, payload)
+    points = metrics.read(metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name, [payload]).items
     assert json.loads(points.metrics.column("metadata").to_pylist()[0]) == {"number": "Infinity"}
 
 
@@ -90,9 +90,9 @@ def test_what_is_nested_deeply_is_stored_and_read_again(levels: int, as_map: boo
     record = request.resource_logs.add().scope_logs.add().log_records.add()
     record.body.string_value = "m"
     record.attributes.add(key="a").value.CopyFrom(nested(levels, as_map))
-    records, _ = logs.decode(
-        logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name, request.SerializeToString()
-    )
+    records = logs.read(
+        logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name, [request.SerializeToString()]
+    ).items
     ((_, encoded),) = records.table.column("metadata_encoded").to_pylist()[0]
     plain: Any = attributes.plain_value(encoded)
     from_logs = json_format.ParseDict(plain, struct_pb2.Value())
@@ -117,7 +117,7 @@ def test_what_is_nested_deeply_is_stored_and_read_again(levels: int, as_map: boo
 @pytest.mark.parametrize(("service", "message"), READERS)
 def test_millions_of_empty_items_are_refused_before_they_are_built(service: Any, message: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        service.decode(message.DESCRIPTOR.full_name, b"\x0a\x00" * 2_000_000)
+        service.read(message.DESCRIPTOR.full_name, [b"\x0a\x00" * 2_000_000])
     assert caught.value.reason == "SIZE_LIMIT_EXCEEDED"
 
 

@@ -21,7 +21,7 @@ KIB = 1024
 
 def check(*entries: logs_pb2.LogEntry, config: LogsConfig | None = None) -> Checked[LogColumns]:
     payload = logs_pb2.IngestLogsRequest(entries=entries).SerializeToString()
-    return Checker(config or LogsConfig()).check(convert.decode(convert.UNARY, payload)[0], "default", NOW)
+    return Checker(config or LogsConfig()).check(convert.read(convert.UNARY, [payload]).items, "default", NOW)
 
 
 def entry(**fields: Any) -> logs_pb2.LogEntry:

@@ -89,27 +89,27 @@ def metrics_otlp(count: int) -> Any:
 
 
 REQUESTS = [
-    (metrics.decode, lambda n: metrics_pb2.IngestMetricsRequest(metrics=[metrics_pb2.Metric()] * n)),
+    (metrics.read, lambda n: metrics_pb2.IngestMetricsRequest(metrics=[metrics_pb2.Metric()] * n)),
     (
-        metrics.decode,
+        metrics.read,
         lambda n: metrics_pb2.StreamMetricsRequest(
             batch=metrics_pb2.StreamMetricsRequest.Batch(metrics=[metrics_pb2.Metric()] * n)
         ),
     ),
-    (logs.decode, lambda n: logs_pb2.IngestLogsRequest(entries=[logs_pb2.LogEntry()] * n)),
-    (traces.decode, lambda n: traces_pb2.IngestSpansRequest(spans=[traces_pb2.Span()] * n)),
-    (metrics.decode, points_otlp),
-    (metrics.decode, metrics_otlp),
-    (logs.decode, logs_otlp),
-    (traces.decode, spans_otlp),
+    (logs.read, lambda n: logs_pb2.IngestLogsRequest(entries=[logs_pb2.LogEntry()] * n)),
+    (traces.read, lambda n: traces_pb2.IngestSpansRequest(spans=[traces_pb2.Span()] * n)),
+    (metrics.read, points_otlp),
+    (metrics.read, metrics_otlp),
+    (logs.read, logs_otlp),
+    (traces.read, spans_otlp),
 ]
 
 
-@pytest.mark.parametrize(("decode", "request_of"), REQUESTS)
+@pytest.mark.parametrize(("read", "request_of"), REQUESTS)
 def test_a_request_of_empty_items_beyond_the_limit_is_refused(
-    decode: Callable[[str, bytes], Any], request_of: Callable[[int], Any]
+    read: Callable[[str, list[bytes]], Any], request_of: Callable[[int], Any]
 ) -> None:
     request = request_of(MOST_ITEMS + 1)
     with pytest.raises(InvalidArgumentError, match=f"more than {MOST_ITEMS} items") as refused:
-        decode(request.DESCRIPTOR.full_name, request.SerializeToString())
+        read(request.DESCRIPTOR.full_name, [request.SerializeToString()])
     assert refused.value.reason == "SIZE_LIMIT_EXCEEDED"

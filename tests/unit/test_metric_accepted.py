@@ -18,12 +18,12 @@ def test_a_worker_with_lower_limits_stores_what_was_accepted() -> None:
     for count in (1, 10, 65):
         request.metrics.add(name="cpu", value=1.0, labels={f"label{n}": "value" for n in range(count)})
     payload = request.SerializeToString()
-    points, _ = convert.decode(convert.UNARY, payload)
+    points = convert.read(convert.UNARY, [payload]).items
     checked = Checker(MetricsConfig(max_labels=64), SeriesIndex()).check(points, "default", NOW)
     assert set(checked.rejected) == {2}
 
     header = Header("default", convert.UNARY, NOW, 2, rejected=tuple(checked.rejected))
-    points, _ = convert.decode(convert.UNARY, payload)
+    points = convert.read(convert.UNARY, [payload]).items
     stored = Checker(MetricsConfig(max_labels=5), SeriesIndex()).columns(points, header)
     assert stored.samples.equals(checked.columns.samples)
     assert stored.series == checked.columns.series

@@ -64,10 +64,10 @@ def shared_by_points(size: int) -> Any:
 
 
 SHARED = [
-    pytest.param(logs.decode, logs.OTLP, shared_by_records, id="logs"),
-    pytest.param(traces.decode, traces.OTLP, shared_by_spans, id="spans-scope"),
-    pytest.param(traces.decode, traces.OTLP, named_service_of_spans, id="spans-service"),
-    pytest.param(metrics.decode, metrics.OTLP, shared_by_points, id="metrics"),
+    pytest.param(logs.read, logs.OTLP, shared_by_records, id="logs"),
+    pytest.param(traces.read, traces.OTLP, shared_by_spans, id="spans-scope"),
+    pytest.param(traces.read, traces.OTLP, named_service_of_spans, id="spans-service"),
+    pytest.param(metrics.read, metrics.OTLP, shared_by_points, id="metrics"),
 ]
 
 
@@ -81,20 +81,20 @@ def pool() -> Any:
     pa.set_memory_pool(before)
 
 
-@pytest.mark.parametrize(("decode", "message_type", "request_of"), SHARED)
+@pytest.mark.parametrize(("read", "message_type", "request_of"), SHARED)
 def test_what_is_shared_by_too_many_is_refused_before_it_is_written_out(
-    decode: Callable[[str, bytes], Any], message_type: str, request_of: Callable[[int], Any], pool: Any
+    read: Callable[[str, list[bytes]], Any], message_type: str, request_of: Callable[[int], Any], pool: Any
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="Send fewer items in a request") as refused:
-        decode(message_type, request_of(120_000).SerializeToString())
+        read(message_type, [request_of(120_000).SerializeToString()])
     assert refused.value.reason == "SIZE_LIMIT_EXCEEDED"
     assert pool.max_memory() < 20 * MEBIBYTE
 
 
-@pytest.mark.parametrize(("decode", "message_type", "request_of"), SHARED)
+@pytest.mark.parametrize(("read", "message_type", "request_of"), SHARED)
 def test_many_items_take_no_more_memory_than_their_number_says(
-    decode: Callable[[str, bytes], Any], message_type: str, request_of: Callable[[int], Any], pool: Any
+    read: Callable[[str, list[bytes]], Any], message_type: str, request_of: Callable[[int], Any], pool: Any
 ) -> None:
-    items, _ = decode(message_type, request_of(100).SerializeToString())
+    items = read(message_type, [request_of(100).SerializeToString()]).items
     assert items.count == ITEMS
     assert pool.max_memory() < 20 * MEBIBYTE

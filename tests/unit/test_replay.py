@@ -96,7 +96,7 @@ def test_an_item_without_a_time_has_that_of_its_own_receipt(signal: str) -> None
     moments = [NOW, NOW + 10**9, NOW + 10**9]
     given = [Batch(header(signal, received_at=moment), TIMELESS[signal], replay.decode) for moment in moments]
     replay.decode_all(given)
-    (name,) = {"metrics": ["samples"], "logs": ["entries"]}[signal]
+    name = {"metrics": "samples", "logs": "entries"}[signal]
     times = [getattr(batch.columns, name).column("timestamp").cast(pa.int64()).to_pylist() for batch in given]
     unit = 10**6 if signal == "metrics" else 1
     assert times == [[moment // unit] for moment in moments]

@@ -40,7 +40,7 @@ def span(change: Change = lambda _: None) -> traces_pb2.Span:
 
 def check(*spans: traces_pb2.Span, config: TracesConfig | None = None) -> Checked[SpanColumns]:
     payload = traces_pb2.IngestSpansRequest(spans=spans).SerializeToString()
-    decoded, _ = convert.decode(convert.UNARY, payload)
+    decoded = convert.read(convert.UNARY, [payload]).items
     return Checker(config or TracesConfig()).check(decoded, "default", NOW)
 
 
@@ -153,7 +153,7 @@ def test_the_first_broken_rule_is_told_when_there_are_several() -> None:
 
 def test_a_replayed_batch_is_not_judged_again() -> None:
     payload = traces_pb2.IngestSpansRequest(spans=[span(), span(starts(NOW - 100 * DAY))]).SerializeToString()
-    decoded, _ = convert.decode(convert.UNARY, payload)
+    decoded = convert.read(convert.UNARY, [payload]).items
     checker = Checker(TracesConfig())
     assert checker.columns(decoded, Header("default", convert.UNARY, NOW, 2)).spans.num_rows == 2
     assert checker.columns(decoded, Header("default", convert.UNARY, NOW, 1, rejected=(0,))).spans.num_rows == 1
@@ -180,7 +180,7 @@ def test_otlp_ids_of_a_wrong_length_are_refused(trace_id: bytes, span_id: bytes,
     request.resource_spans.add().scope_spans.add().spans.add(
         trace_id=trace_id, span_id=span_id, parent_span_id=parent, name="op", start_time_unix_nano=NOW
     )
-    decoded, _ = convert.decode(convert.OTLP, request.SerializeToString())
+    decoded = convert.read(convert.OTLP, [request.SerializeToString()]).items
     rejected = Checker(TracesConfig()).check(decoded, "default", NOW).rejected
     assert [violation.field for violation in rejected.values()] == ([f"spans[0].{refused}"] if refused else [])
 
@@ -190,7 +190,7 @@ def test_otlp_times_beyond_an_int64_are_out_of_range_and_do_not_wrap() -> None:
     request.resource_spans.add().scope_spans.add().spans.add(
         trace_id=b"\xab" * 16, span_id=b"\xcd" * 8, name="op", start_time_unix_nano=2**64 - 1
     )
-    decoded, _ = convert.decode(convert.OTLP, request.SerializeToString())
+    decoded = convert.read(convert.OTLP, [request.SerializeToString()]).items
     rejected = Checker(TracesConfig()).check(decoded, "default", NOW).rejected
     assert rejected[0].reason == "TIMESTAMP_OUT_OF_RANGE"
 

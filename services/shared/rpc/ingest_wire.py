@@ -68,25 +68,17 @@ class IngestWire(Generic[ItemsT]):
             name: ArrowMessages(dialect.message, dialect.columns) for name, dialect in self._dialects.items()
         }
 
-    def read(self, message_type: str, payload: bytes) -> tuple[ItemsT, dict[str, Any]]:
-        """Turns a request's bytes into columns.
+    def read(self, message_type: str, payloads: Sequence[bytes]) -> Requests[ItemsT]:
+        """Turns the bytes of requests of one type into columns. All are refused if one is wrong.
 
         Args:
-            message_type: Full name of the request's message.
-            payload: Its bytes.
-
-        Returns:
-            The items, and the other plain fields beside them by name.
+            message_type: Full name of the requests' message.
+            payloads: The bytes of each.
 
         Raises:
-            InvalidArgumentError: The bytes are not a message of the type (MALFORMED_REQUEST), or it has more than
+            InvalidArgumentError: Bytes are not a message of the type (MALFORMED_REQUEST), or one has more than
                 `MOST_ITEMS` items (SIZE_LIMIT_EXCEEDED).
         """
-        requests = self.read_all(message_type, [payload])
-        return requests.items, requests.fields[0]
-
-    def read_all(self, message_type: str, payloads: Sequence[bytes]) -> Requests[ItemsT]:
-        """Turns the bytes of requests of one type into columns; see `read`. All are refused if one is wrong."""
         dialect, path = self._dialects[message_type], self._paths[message_type]
         if any(has_more_messages(payload, path, MOST_ITEMS) for payload in payloads):
             raise InvalidArgumentError(
