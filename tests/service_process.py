@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import grpc
@@ -24,10 +25,17 @@ _PORTS = {
 }
 
 
+# Whoever was given a port may not have bound it yet.
+_given: deque[int] = deque(maxlen=500)
+
+
 def free_offset(*ports: int) -> int:
-    """An offset at which all these ports can be bound now, below those that the system gives to clients."""
+    """An offset at which all these ports can be bound now, below those that the system gives to clients, and which
+    this process has given to nobody else."""
     for offset in random.sample(range(10_000, 22_000, 10), 200):
-        if all(_can_bind(port + offset) for port in ports):
+        wanted = {port + offset for port in ports}
+        if wanted.isdisjoint(_given) and all(_can_bind(port) for port in wanted):
+            _given.extend(wanted)
             return offset
     raise RuntimeError("no free ports")
 
