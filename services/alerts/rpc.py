@@ -23,7 +23,7 @@ from services.shared.rpc.context import tenant
 from services.shared.rpc.interceptor import validate
 from services.shared.rpc.pages import decode_page_token, encode_page_token
 from services.shared.rpc.update_mask import merge, without_servers_own
-from services.shared.rpc.watching import Limits
+from services.shared.rpc.watching import Limits, tell_begun
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
@@ -203,8 +203,7 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
     async def WatchAlerts(self, request: Any, context: Any) -> AsyncIterator[Any]:
         limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
         watch = await self._alerts.watch(tenant(context), request.filter)
-        # Sent now, it tells the caller that from here on no event is missed.
-        await context.send_initial_metadata(())
+        await tell_begun(context)
         count = 0
         async with aclosing(_until(watch, limits.seconds)) as events:
             async for event in events:

@@ -17,7 +17,7 @@ from services.shared.errors import FieldViolation, InvalidArgumentError, Unimple
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import Context, remaining, tenant
 from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
-from services.shared.rpc.watching import Limits
+from services.shared.rpc.watching import Limits, tell_begun
 
 DOMAIN = "logs.airis"
 RAW = frozenset({"IngestLogs", "StreamLogs"})
@@ -85,8 +85,8 @@ class LogServicer:
         now = self._clock()
         recent = Selection(tenant(context), request.filter, now - times.HOUR_NS, now + 1)
         followed = await self._tail.follow(recent, request.backlog, limits.seconds)
-        # Tells the caller that nothing which is stored from now on is missed.
-        await context.send_initial_metadata(())
+        # Nothing which is stored from now on is missed.
+        await tell_begun(context)
         left = limits.count
         async for entries in followed:
             for chunk in convert.fitting(entries[:left]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,36 +16,59 @@ class Watches:
     """The streams of a server that may last for ever: a stop need not wait for them."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
-    def endable(self, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-        """A method whose calls `end` ends with UNAVAILABLE."""
+    def endable(self, behavior: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncIterator[Any]]:
+        """A method whose calls `end` ends with UNAVAILABLE.
+
+        Only their wait for the next answer is cancelled: a call that is cancelled while gRPC sends one has no end.
+        """
 
         async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks.add(task)
-            try:
-                async for response in behavior(request, context):
-                    yield response
-            except asyncio.CancelledError as cancelled:
-                if not self._stopping:
-                    raise
-                raise UnavailableError(
-                    "The service is stopping. Call again.", reason="NOT_READY", retry_after=1.0
-                ) from cancelled
-            finally:
-                if task is not None:
-                    self._tasks.discard(task)
+            async with aclosing(behavior(request, context)) as answers:
+                while not self._stopping:
+                    try:
+                        answer = await self._next(answers)
+                    except StopAsyncIteration:
+                        return
+                    except asyncio.CancelledError:
+                        if not self._stopping:
+                            raise
+                        break
+                    yield answer
+                raise UnavailableError("The service is stopping. Call again.", reason="NOT_READY", retry_after=1.0)
 
         return watch
+
+    async def _next(self, answers: AsyncIterator[Any]) -> Any:
+        task = asyncio.current_task()
+        if task is not None:
+            self._waiting.add(task)
+        try:
+            return await anext(answers)
+        finally:
+            if task is not None:
+                self._waiting.discard(task)
 
     def end(self) -> None:
         """Ends them all."""
         self._stopping = True
-        for task in tuple(self._tasks):
+        for task in tuple(self._waiting):
             task.cancel()
+
+
+async def tell_begun(context: Any) -> None:
+    """Tells the caller of a stream, before its first answer, that it misses nothing from now on.
+
+    Whoever is cancelled meanwhile is so once gRPC has sent it: else the call would have no end.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await sending
+        raise
 
 
 @dataclass(frozen=True, slots=True)
