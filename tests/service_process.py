@@ -40,6 +40,11 @@ def free_offset(*ports: int) -> int:
     raise RuntimeError("no free ports")
 
 
+def free_port() -> int:
+    """A port that can be bound now, as `free_offset` finds them."""
+    return free_offset(0)
+
+
 def _can_bind(port: int) -> bool:
     with socket.socket() as probe:
         try:

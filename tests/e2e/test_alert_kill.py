@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from airis.alerts.v1 import alerts_pb2 as pb
 from airis.alerts.v1 import alerts_pb2_grpc
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
+from service_process import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,12 +28,6 @@ class HotMetrics(metrics_pb2_grpc.MetricsServiceServicer):
         response = metrics_pb2.QueryMetricsResponse()
         response.series.add().points.add(value=95)
         return response
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

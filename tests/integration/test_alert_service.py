@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from google.protobuf import duration_pb2, field_mask_pb2, timestamp_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from service_process import free_port
 
 from services.alerts.app import AlertsApplication
 from services.alerts.config import AlertsConfig, MailConfig
@@ -99,12 +99,6 @@ class Stage:
     mailbox: Mailbox
     stub: Any
     ports: dict[str, int] = field(default_factory=dict)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

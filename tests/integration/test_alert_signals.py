@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from airis.client import AirisClient
 from airis.common.v1 import ingest_pb2
 from airis.metrics.v1 import metrics_pb2
+from service_process import free_port
 
 from services.alerts.evaluate import group_key
 from services.alerts.model import Aggregation, Condition, Source
@@ -21,12 +21,6 @@ from services.metrics.config import MetricsConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
 
 A, B = group_key({"host": "a"}), group_key({"host": "b"})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

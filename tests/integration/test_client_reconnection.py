@@ -12,7 +12,7 @@ import pytest
 from airis.client import AirisClient, AirisError, UnavailableError
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from envoy_edge import Metrics, Seen, serve
-from service_process import free_offset
+from service_process import free_port
 
 from resilience.events import Event
 from resilience.grpc.client import ClientSettings
@@ -25,7 +25,7 @@ REQUEST = [metrics_pb2.Metric(name="a")]
 class Mortal:
     """A server that can be ended and started again at its port."""
 
-    port: int = field(default_factory=lambda: free_offset(1) + 1)
+    port: int = field(default_factory=free_port)
     server: grpc.aio.Server | None = None
 
     @property

