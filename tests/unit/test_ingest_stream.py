@@ -172,3 +172,16 @@ def test_the_sequence_is_found_wherever_it_stands_in_the_batch() -> None:
     assert batch_sequence(metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString()) is None
     with pytest.raises(InvalidArgumentError):
         batch_sequence(b"\x12\xff")
+
+
+async def test_a_stream_that_is_cut_off_lets_go_of_all_its_batches_at_once() -> None:
+    peer = await opened()
+    peer.send(1, 2)
+    first, second = await peer.outcome_of(1), await peer.outcome_of(2)
+    await idle()
+    peer.pump.cancel()
+    # If the first alone were given up here, the second could be taken before it.
+    assert not first.cancelled()
+    await idle()
+    assert first.cancelled()
+    assert second.cancelled()

@@ -235,3 +235,29 @@ async def test_what_another_instance_took_before_a_refused_one_does_not_stand_fo
     ids.load_producers([("default", "p", 6, clock.now)])
     with pytest.raises(ResourceExhaustedError):
         await ids.publish_once(stream(8), log.publish)
+
+
+async def test_a_sequence_that_began_together_with_one_that_is_refused_does_not_overtake_it(
+    clock: Clock, log: Log
+) -> None:
+    ids = RecentIds(clock=clock)
+    log.failures = 1
+    begun = (ids.publish_once(stream(sequence), log.publish) for sequence in (1, 2))
+    first, second = await asyncio.gather(*begun, return_exceptions=True)
+    assert isinstance(first, UnavailableError)
+    assert isinstance(second, ResourceExhaustedError)
+    assert second.metadata == {"from_sequence": "1"}
+    assert log.published == 0
+    await ids.publish_once(stream(1), log.publish)
+    await ids.publish_once(stream(2), log.publish)
+    assert ids.highest_sequence("default", "p") == 2
+
+
+async def test_no_sequence_overtakes_one_that_could_not_be_looked_at(clock: Clock, log: Log) -> None:
+    ids = RecentIds(clock=clock)
+    ids.refused(stream(1))
+    ids.refused(unary("a"))
+    with pytest.raises(ResourceExhaustedError):
+        await ids.publish_once(stream(2), log.publish)
+    await ids.publish_once(stream(1), log.publish)
+    await ids.publish_once(stream(2), log.publish)

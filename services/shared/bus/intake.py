@@ -140,6 +140,12 @@ class Intake(Generic[ColumnsT]):
         """Counts a batch of a stream as settled although it was refused whole."""
         self._settle(Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence))
 
+    def refuse_behind(self, origin: Origin) -> None:
+        """Refuses later batches of a stream until one comes again that could not be looked at."""
+        self._recent_ids.refused(
+            Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence)
+        )
+
     async def resume_after(self, tenant: str, producer_id: str, known: int | None) -> int:
         """The highest settled sequence of a producer; 0 if none is.
 

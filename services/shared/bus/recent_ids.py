@@ -97,6 +97,12 @@ class RecentIds:
         if header.producer_id and header.sequence > 0:
             self._producers_of(header.tenant).add(header.producer_id, header.sequence, None, self._clock())
 
+    def refused(self, header: Header) -> None:
+        """Notes that a producer's batch was not taken, or may not have been: later ones are refused until it comes
+        again."""
+        if header.producer_id and header.sequence > 0 and not header.request_id:
+            self._producers_of(header.tenant).refused(header.producer_id, header.sequence, self._clock())
+
     def highest_sequence(self, tenant: str, producer_id: str) -> int:
         """The highest sequence up to which all are settled; 0 if none is."""
         return self._producers_of(tenant).settled_through(producer_id)
@@ -126,11 +132,13 @@ class RecentIds:
 
     async def _publish(self, key: _Key, header: Header, publish: Callable[[], Awaitable[Position]]) -> Position:
         try:
+            if key[2]:
+                # Those before it that began at the same time may have been refused since.
+                self._producers_of(header.tenant).refuse_overtaking(header.producer_id, header.sequence)
             position = await publish()
             self._remember(header, position, self._clock())
         except BaseException:
-            if key[2]:
-                self._producers_of(header.tenant).refused(header.producer_id, header.sequence, self._clock())
+            self.refused(header)
             raise
         finally:
             del self._running[key]

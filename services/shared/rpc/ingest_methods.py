@@ -82,7 +82,14 @@ class IngestMethods(Generic[ResponseT]):
             return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
 
         async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
-            checked = await self._ingest.check(message_type, owner, payload)
+            try:
+                checked = await self._ingest.check(message_type, owner, payload)
+            except InvalidArgumentError:
+                # Refused for good: those behind it go on.
+                raise
+            except Exception:
+                intake.refuse_behind(origin(producer_id, sequence))
+                raise
             return await self._ingest.take(origin(producer_id, sequence), payload, checked)
 
         return serve_stream(

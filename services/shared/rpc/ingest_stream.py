@@ -178,33 +178,39 @@ class _Session:
                 yield self._dialect.response(ack=ingest_pb2.StreamAck(through_sequence=self._settled))
 
     async def _outcome(self, outstanding: _Outstanding) -> tuple[list[Any], bool]:
+        # Not awaited itself: a stream that is cut off lets go of all its batches in one step, so that no later one goes
+        # on without an earlier.
+        await asyncio.wait([outstanding.outcome])
+        try:
+            return self._told(outstanding)
+        finally:
+            await self._release(outstanding)
+
+    def _told(self, outstanding: _Outstanding) -> tuple[list[Any], bool]:
+        """What is answered to a batch whose outcome is known, and whether it is settled."""
+        sequence, outcome = outstanding.sequence, outstanding.outcome
         if outstanding.attempt != self._attempt:
             # It may have been taken although an earlier one was not; sent again, it is recognized.
-            await asyncio.gather(outstanding.outcome, return_exceptions=True)
-            await self._release(outstanding)
+            outcome.cancelled() or outcome.exception()
             return [], False
         try:
-            receipt = await outstanding.outcome
+            receipt = outcome.result()
         except ResourceExhaustedError as error:
             self._attempt += 1
-            self._throttled_from = outstanding.sequence
-            self._newest = outstanding.sequence - 1
+            self._throttled_from = sequence
+            self._newest = sequence - 1
             throttle = ingest_pb2.StreamThrottle(
-                retry_delay=to_duration(int((error.retry_after or 1.0) * 1e9)), from_sequence=outstanding.sequence
+                retry_delay=to_duration(int((error.retry_after or 1.0) * 1e9)), from_sequence=sequence
             )
             return [self._dialect.response(throttle=throttle)], False
         except InvalidArgumentError as error:
-            self._dialect.settle(self._producer_id, outstanding.sequence)
+            self._dialect.settle(self._producer_id, sequence)
             status = to_status(error, self._dialect.domain)
-            rejection = ingest_pb2.StreamRejection(sequence=outstanding.sequence, status=status)
+            rejection = ingest_pb2.StreamRejection(sequence=sequence, status=status)
             return [self._dialect.response(rejection=rejection)], True
-        finally:
-            await self._release(outstanding)
         if not receipt.rejected:
             return [], True
-        rejection = ingest_pb2.StreamRejection(
-            sequence=outstanding.sequence, items=rejections(receipt, self._dialect.domain)
-        )
+        rejection = ingest_pb2.StreamRejection(sequence=sequence, items=rejections(receipt, self._dialect.domain))
         return [self._dialect.response(rejection=rejection)], True
 
     async def _release(self, outstanding: _Outstanding) -> None:

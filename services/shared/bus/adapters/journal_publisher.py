@@ -76,6 +76,7 @@ class GroupCommit(Generic[ColumnsT]):
         self._queue: deque[_Waiting[ColumnsT]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._is_full = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-write")
         self._task = asyncio.create_task(self._run(), name="journal group commit")
         self.failure: str | None = None
@@ -89,6 +90,8 @@ class GroupCommit(Generic[ColumnsT]):
             raise closed()
         if failure := self.failure or self._backlog.failure:
             raise UnavailableError(failure)
+        if self._is_full:
+            raise _disk_full()
         header = encode_header(batch.header)
         frame_bytes = START_BYTES + len(header) + len(batch.payload)
         self._refuse_excess(frame_bytes)
@@ -110,6 +113,9 @@ class GroupCommit(Generic[ColumnsT]):
         self.failure = message
         self._refuse(list(self._queue), lambda: UnavailableError(message))
         self._queue.clear()
+
+    def _try_again(self) -> None:
+        self._is_full = False
 
     def _refuse_excess(self, frame_bytes: int) -> None:
         limits = self._limits
@@ -166,6 +172,9 @@ class GroupCommit(Generic[ColumnsT]):
         except DiskFullError:
             self._refuse(group + list(self._queue), _disk_full)
             self._queue.clear()
+            # Until those have heard of it nobody behind them may try: the next could find room before them.
+            self._is_full = True
+            loop.call_soon(self._try_again)
         except Exception as error:
             message = (
                 f"The journal stopped because its disk failed ({error}): whether the batch was taken is not known."
