@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.shared.bus.adapters.journal import Journal
+from services.shared.bus.adapters.journal_backlog import COLUMNS_BYTES
 from services.shared.bus.port import Batch, Header, Insert, InsertLimits
 
 # The clock stands still: nothing may wait for it.
@@ -20,6 +21,10 @@ LIMITS = InsertLimits(max_items=10, max_bytes=600, max_age=0.0, interval=0.0)
 
 def decode(header: Header, payload: bytes) -> bytes:
     return payload
+
+
+# Two or three batches.
+HELD_BYTES = 2 * COLUMNS_BYTES + 300
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -38,7 +43,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def open(self) -> Journal[bytes]:
         journal = Journal(
-            self.directory, decode, limits=LIMITS, segment_bytes=500, max_held_bytes=300, clock=lambda: 0.0
+            self.directory, decode, limits=LIMITS, segment_bytes=500, max_held_bytes=HELD_BYTES, clock=lambda: 0.0
         )
         self.loop.run_until_complete(journal.open())
         return journal

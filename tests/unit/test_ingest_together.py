@@ -13,8 +13,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from services.logs import convert as logs
 from services.logs import ingest as logs_ingest
 from services.logs.config import LogsConfig
+from services.shared.bus import ingest as ingest_module
 from services.shared.bus.ingest import CheckedRequest, Ingest, Requests
-from services.shared.errors import InvalidArgumentError
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
 
 
 class Intake:
@@ -102,3 +103,21 @@ async def test_whatever_goes_wrong_with_all_together_each_is_answered() -> None:
     async with asyncio.timeout(10):
         found = await asyncio.gather(*(ingest.check(logs.OTLP, "default", records(4)) for _ in range(3)))
     assert [each.count for each in found] == [4, 4, 4]
+
+
+async def test_what_waits_to_be_decoded_is_bounded_and_no_tenant_takes_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    payload = records(4)
+    monkeypatch.setattr(ingest_module, "MOST_WAITING_BYTES", 6 * len(payload))
+    ingest, _ = ingest_of("logs")
+
+    def check(tenant: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(ingest.check(logs.OTLP, tenant, payload))
+
+    tasks = [check(tenant) for tenant in "aaaabbbc"]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(each, ResourceExhaustedError) for each in found] == [*[False] * 3, True, *[False] * 3, True]
+    assert found[3].reason == "BACKLOG_FULL"  # type: ignore[union-attr]
+    # There is room again.
+    assert (await check("c")).count == 4

@@ -17,6 +17,7 @@ import pytest
 
 from services.shared.bus.adapters import journal_segments
 from services.shared.bus.adapters.journal import Journal
+from services.shared.bus.adapters.journal_backlog import COLUMNS_BYTES
 from services.shared.bus.adapters.journal_framing import encode_header, encode_start
 from services.shared.bus.port import Batch, Header, InsertLimits, Position
 from services.shared.errors import (
@@ -137,14 +138,14 @@ async def test_a_committed_segment_that_lost_its_content_does_no_harm(tmp_path: 
 
 
 async def test_batches_beyond_the_memory_bound_are_read_again_from_the_files(tmp_path: Path) -> None:
-    async with opened(tmp_path, segment_bytes=900, max_held_bytes=450) as journal:
+    async with opened(tmp_path, segment_bytes=900, max_held_bytes=2 * (COLUMNS_BYTES + 200)) as journal:
         for number in range(5):
             await journal.publish(batch(f"r{number}", bytes([number]) * 200))
-        assert journal.held_bytes == 400
+        assert journal.held_bytes == 2 * (COLUMNS_BYTES + 200)
         await journal.commit(await journal.next_insert())
         for number in range(5, 12):
             await journal.publish(batch(f"r{number}", bytes([number]) * 200))
-        assert journal.held_bytes <= 450
+        assert journal.held_bytes <= 2 * (COLUMNS_BYTES + 200)
         assert await drain(journal) == [f"r{number}" for number in range(3, 12)]
         assert journal.held_bytes == 0
 
@@ -262,6 +263,8 @@ async def test_the_last_room_of_a_disk_is_left_to_the_store(tmp_path: Path, monk
             with pytest.raises(ResourceExhaustedError) as refused:
                 await journal.publish(batch("a"))
         assert refused.value.reason == "DISK_FULL"
+        # All who wait at that moment are refused.
+        await asyncio.sleep(0)
         assert await journal.publish(batch("b")) == 1
 
 
@@ -357,3 +360,22 @@ async def test_a_journal_that_is_not_open_refuses(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="starting or stopping"):
             await call
     await journal.close()
+
+
+async def test_nobody_finds_room_before_those_who_were_just_refused_have_heard_of_it(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    behind: list[asyncio.Task[Position]] = []
+
+    def full_once(name: str) -> None:
+        if name == "before acknowledge" and not behind:
+            # Runs before what waits for the refused one does.
+            behind.append(loop.create_task(journal.publish(batch("b"))))
+            raise journal_segments.DiskFullError
+
+    async with opened(tmp_path, crash_point=full_once) as journal:
+        with pytest.raises(ResourceExhaustedError):
+            await journal.publish(batch("a"))
+        with pytest.raises(ResourceExhaustedError):
+            await behind[0]
+        await asyncio.sleep(0)
+        assert await journal.publish(batch("c"))

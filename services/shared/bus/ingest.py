@@ -16,13 +16,16 @@ import numpy as np
 import structlog
 
 from services.shared.bus.intake import Intake, Origin, Receipt
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import FieldViolation, InvalidArgumentError, ResourceExhaustedError
 
 logger = structlog.get_logger(__name__)
 
 # More would add to the latency of all of them and save nothing.
 MOST_REQUESTS = 64
 MOST_BYTES = 2 * 1024 * 1024
+MOST_WAITING_BYTES = 256 * 1024 * 1024
+"""Of requests that are not decoded yet; a tenant's own, of one type, half of it."""
+_RETRY_SECONDS = 1.0
 
 Ends = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -139,6 +142,12 @@ class _Waiting(Generic[ColumnsT]):
     outcome: asyncio.Future[CheckedRequest[ColumnsT]]
 
 
+@dataclass(slots=True)
+class _Queue(Generic[ColumnsT]):
+    waiting: deque[_Waiting[ColumnsT]]
+    size: int = 0
+
+
 class Ingest(Generic[ItemsT, ColumnsT]):
     """Decodes and checks batches.
 
@@ -161,7 +170,8 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         self._checker = checker
         self.intake = intake
         # By what may be decoded together: the type of the message, and whose it is.
-        self._waiting: dict[tuple[str, str], deque[_Waiting[ColumnsT]]] = {}
+        self._queues: dict[tuple[str, str], _Queue[ColumnsT]] = {}
+        self._size = 0
         self._task: asyncio.Task[None] | None = None
 
     async def check(self, message_type: str, tenant: str, payload: bytes) -> CheckedRequest[ColumnsT]:
@@ -174,13 +184,24 @@ class Ingest(Generic[ItemsT, ColumnsT]):
 
         Raises:
             InvalidArgumentError: It is malformed, or too large.
+            ResourceExhaustedError: More wait than memory is given to (BACKLOG_FULL).
         """
         if self._recall is not None:
             now = self.intake.clock()
             if (known := self._recall.recall(message_type, tenant, payload, now)) is not None:
                 return CheckedRequest(known, {}, now, known.count, {})
         waiting: _Waiting[ColumnsT] = _Waiting(payload, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault((message_type, tenant), deque()).append(waiting)
+        queue = self._queues.get((message_type, tenant)) or _Queue(deque())
+        if self._size + len(payload) > MOST_WAITING_BYTES or queue.size + len(payload) > MOST_WAITING_BYTES // 2:
+            raise ResourceExhaustedError(
+                "More data arrives than can be decoded; send the batch again later.",
+                reason="BACKLOG_FULL",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._queues[message_type, tenant] = queue
+        queue.waiting.append(waiting)
+        queue.size += len(payload)
+        self._size += len(payload)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="ingest check")
         return await waiting.outcome
@@ -193,7 +214,7 @@ class Ingest(Generic[ItemsT, ColumnsT]):
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self._queues:
                 (message_type, tenant), group = self._next_group()
                 if not group:
                     continue
@@ -211,18 +232,24 @@ class Ingest(Generic[ItemsT, ColumnsT]):
 
     def _next_group(self) -> tuple[tuple[str, str], list[_Waiting[ColumnsT]]]:
         """The oldest of those whose turn it is. Nobody waits any more for one that is done."""
-        key = next(iter(self._waiting))
-        queue = self._waiting.pop(key)
+        key = next(iter(self._queues))
+        queue = self._queues.pop(key)
         group: list[_Waiting[ColumnsT]] = []
         size = 0
-        while queue and len(group) < MOST_REQUESTS and (not group or size + len(queue[0].payload) <= MOST_BYTES):
-            waiting = queue.popleft()
+        while (
+            queue.waiting
+            and len(group) < MOST_REQUESTS
+            and (not group or size + len(queue.waiting[0].payload) <= MOST_BYTES)
+        ):
+            waiting = queue.waiting.popleft()
+            queue.size -= len(waiting.payload)
+            self._size -= len(waiting.payload)
             if not waiting.outcome.done():
                 group.append(waiting)
                 size += len(waiting.payload)
-        if queue:
+        if queue.waiting:
             # Behind the others.
-            self._waiting[key] = queue
+            self._queues[key] = queue
         return key, group
 
     def _check_and_learn(

@@ -59,7 +59,7 @@ class Journal(Generic[ColumnsT]):
         max_backlog_bytes: Bytes durable but not committed, beyond which batches are refused.
         max_backlog_batches: Their number, likewise; about 200 bytes of memory each.
         max_pending_bytes: Bytes waiting to be written, likewise.
-        max_held_bytes: Bytes of published payloads that stay in memory until committed; beyond this, batches
+        max_held_bytes: Memory for published batches that stay there until committed; beyond this, batches
             are read again from the files.
         clock: Monotonic seconds.
         journal_id: Makes the id of a new journal.

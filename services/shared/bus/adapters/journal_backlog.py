@@ -13,6 +13,8 @@ from services.shared.bus.adapters.journal_framing import decode_header
 from services.shared.bus.port import Batch, ColumnsT, Header, Position
 
 LONG_AGO = -math.inf
+COLUMNS_BYTES = 35_000
+"""What a batch takes in columns, however small it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +25,23 @@ class Held(Generic[ColumnsT]):
     frame_bytes: int
     arrived: float
 
+    @property
+    def memory(self) -> int:
+        """About the bytes that it takes."""
+        return len(self.batch.payload) + COLUMNS_BYTES
+
 
 class Backlog(Generic[ColumnsT]):
     """The state that the publishing and the consuming side share; only the event loop's thread uses it.
 
     Args:
-        max_held_bytes: Payloads of published batches kept in memory; others are read again from the files.
+        max_held_bytes: Memory for published batches, by `Held.memory`; others are read again from the files.
 
     Attributes:
         committed: The last committed position.
         last: The last durable position.
         frame_bytes: Of all batches between the two.
-        held_bytes: Payload bytes in memory.
+        held_bytes: Of those in memory.
         arrivals: Set when batches were added.
         failure: Why the consuming side stopped: nothing more is taken or handed out.
     """
@@ -63,13 +70,13 @@ class Backlog(Generic[ColumnsT]):
 
     def offer(self, position: int, held: Held[ColumnsT]) -> None:
         """Keeps a published batch in memory if there is room."""
-        if self.held_bytes + len(held.batch.payload) <= self._max_held_bytes:
+        if self.held_bytes + held.memory <= self._max_held_bytes:
             self.hold(position, held)
 
     def hold(self, position: int, held: Held[ColumnsT]) -> None:
         """Keeps a batch in memory until it is committed."""
         self._held[position] = held
-        self.held_bytes += len(held.batch.payload)
+        self.held_bytes += held.memory
 
     def held(self, position: int) -> Held[ColumnsT] | None:
         """The batch, if it is in memory."""
@@ -81,7 +88,7 @@ class Backlog(Generic[ColumnsT]):
             self.committed += 1
             self._headers.popleft()
             held = self._held.pop(self.committed)
-            self.held_bytes -= len(held.batch.payload)
+            self.held_bytes -= held.memory
             self.frame_bytes -= held.frame_bytes
 
     def headers(self) -> Sequence[tuple[Position, Header]]:
