@@ -18,7 +18,7 @@ import xxhash
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
-from services.metrics.model import MetricColumns, milliseconds
+from services.metrics.model import MetricColumns, SeriesRow, milliseconds
 from services.metrics.series import SeriesIndex
 from services.shared.retention import DAY_NS, accepted_times
 
@@ -68,6 +68,7 @@ class _Layout:
     samples: pa.Table
     distributions: pa.Table
     ids: Sequence[int]
+    resets: int
     is_written: bool = False
 
     @property
@@ -89,7 +90,7 @@ class KnownRequests:
         self._retention_days = retention_days
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._day = -1
+        self._day = self._resets = -1
         # By tenant, length and the bytes before the first number. How many bytes that are depends on the exporter.
         self._layouts: OrderedDict[tuple[str, int, int, int], list[_Layout]] = OrderedDict()
         self._prefixes: dict[tuple[str, int], Counter[int]] = {}
@@ -140,8 +141,12 @@ class KnownRequests:
             [replaced.get(name, column) for name, column in zip(schema.names, layout.samples.columns, strict=True)],
             schema=schema,
         )
-        series = () if layout.is_written else self._index.unwritten(tenant, layout.ids)
-        layout.is_written = not series
+        series: Sequence[SeriesRow] = ()
+        if not layout.is_written:
+            series = self._index.unwritten(tenant, layout.ids)
+            if self._index.resets != layout.resets:
+                return None
+            layout.is_written = not series
         return MetricColumns(samples, layout.distributions, series)
 
     def learn(self, message_type: str, tenant: str, payload: bytes, columns: MetricColumns, now_ns: int) -> None:
@@ -156,10 +161,10 @@ class KnownRequests:
         """
         if message_type != _REQUEST.DESCRIPTOR.full_name or columns.distributions.num_rows:
             return
-        if (day := now_ns // DAY_NS) != self._day:
-            # The index forgets, too, so that each living series is written again.
+        if (day := now_ns // DAY_NS) != self._day or self._index.resets != self._resets:
+            # The index has forgotten, too, so that each living series is written again.
             self._forget()
-            self._day = day
+            self._day, self._resets = day, self._index.resets
         seen = (tenant, len(payload))
         if seen not in self._seen:
             if len(self._seen) >= _MOST_SEEN:
@@ -169,7 +174,11 @@ class KnownRequests:
         self._misses += 1
         if self._misses % _LEARN_EACH:
             return
-        layout = _layout(payload, columns)
+        with self._index.lock:
+            if self._index.resets != self._resets or not self._index.are_unwritten(columns.series):
+                # Since the check, the index has forgotten them, or the store has got them.
+                return
+        layout = _layout(payload, columns, self._resets)
         if layout is None or layout.size > self._max_bytes:
             return
         first = int(layout.places.min())
@@ -203,7 +212,7 @@ def _numbers(content: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np
     return np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))
 
 
-def _layout(payload: bytes, columns: MetricColumns) -> _Layout | None:
+def _layout(payload: bytes, columns: MetricColumns, resets: int) -> _Layout | None:
     """None if times and values are not all that may change: a point has no time, or an exemplar, or a number has
     another place than protobuf's own serializer gives it."""
     try:
@@ -228,7 +237,7 @@ def _layout(payload: bytes, columns: MetricColumns) -> _Layout | None:
     # Not a view of what else was checked with it.
     samples = columns.samples.take(pa.array(np.arange(len(kinds)))).combine_chunks()
     none = columns.distributions.schema.empty_table()
-    return _Layout(fixed.tobytes(), marks, places, samples, none, samples.column("series_id").to_pylist())
+    return _Layout(fixed.tobytes(), marks, places, samples, none, samples.column("series_id").to_pylist(), resets)
 
 
 def _mark(request: Any) -> list[tuple[bool, bool]]:

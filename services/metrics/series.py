@@ -47,8 +47,12 @@ class SeriesIndex:
     however long its labels are. Threads that resolve a batch, from `begin` on, hold `lock`.
 
     Args:
-        capacity: Series remembered; beyond it all are forgotten and resolved anew.
+        capacity: Series remembered, and as many that the store may not have; beyond it all are forgotten and resolved
+            anew.
         writes: Whether this process stores what it takes; if not, it keeps no rows for the store.
+
+    Attributes:
+        resets: How often all was forgotten. A series that the store had not until then is resolved anew.
     """
 
     def __init__(self, capacity: int = 2_000_000, writes: bool = True) -> None:
@@ -62,6 +66,7 @@ class SeriesIndex:
         # By tenant too: ids are hashes that no secret goes into, so whoever tries long enough finds those of others.
         self._unwritten: dict[tuple[str, int], SeriesRow] = {}
         self._day = -1
+        self.resets = 0
 
     def begin(self, now_ns: int) -> None:
         """Starts a batch: forgets on a new day, and when there is too much."""
@@ -69,12 +74,16 @@ class SeriesIndex:
         numbered = ((self._metrics, _METRIC_BITS), (self._labels, _LABEL_BITS), (self._resources, _RESOURCE_BITS))
         if (
             day != self._day
-            or len(self._ids) > self._capacity
+            or max(len(self._ids), len(self._unwritten)) > self._capacity
             or any(len(numbers) > 2 ** (bits - 1) for numbers, bits in numbered)
         ):
             self._day = day
             for remembered in (self._metrics, self._labels, self._resources, self._ids):
                 remembered.clear()
+            # In this order: who finds no row looks afterwards whether that is because all were forgotten. Rows of what
+            # is acknowledged come with its batch; those of what was refused would stay for ever.
+            self.resets += 1
+            self._unwritten = {}
 
     def keys(self, tenant: str, metrics: pa.Array, labels: pa.Array, resources: pa.Array) -> Keys:
         """One key a point, the same for points of one series.
@@ -112,6 +121,10 @@ class SeriesIndex:
             return []
         rows = self._unwritten
         return [rows[tenant, i] for i in ids if i is not None and (tenant, i) in rows]
+
+    def are_unwritten(self, rows: Iterable[SeriesRow]) -> bool:
+        """Whether all of them are still among those that the store may not have."""
+        return all((row.tenant, row.series_id) in self._unwritten for row in rows)
 
     def written(self, rows: Iterable[SeriesRow]) -> None:
         """Says that the store has them."""

@@ -109,6 +109,27 @@ def test_it_becomes_what_decoding_makes_of_it(request_: Any, data: st.DataObject
     assert known.recall(convert.OTLP, "default", payload, NOW + DAY) is None
 
 
+def test_series_that_the_index_forgot_before_the_store_had_them_are_not_taken_for_stored() -> None:
+    index = SeriesIndex(capacity=2)
+    checker = Checker(MetricsConfig(), index)
+    payload = bytes(gauge().SerializeToString())
+    known = learned(index, checker, payload)
+    recalled = known.recall(convert.OTLP, "default", payload, NOW)
+    assert recalled is not None
+    assert recalled.series
+    # That batch is refused, and others' series make the index forget.
+    decoded(checker, bytes(b"".join(gauge(host=f"h{number}").SerializeToString() for number in range(3))))
+    decoded(checker, bytes(gauge(host="one more").SerializeToString()))
+    assert known.recall(convert.OTLP, "default", payload, NOW) is None
+    assert decoded(checker, payload).series
+    # What was checked before then is not learned after it either.
+    old = recalled
+    for _ in range(8):
+        known.learn(convert.OTLP, "default", payload, old, NOW)
+    again = known.recall(convert.OTLP, "default", payload, NOW)
+    assert again is None or again.series
+
+
 @settings(max_examples=300, deadline=None)
 @given(requests(), st.data())
 def test_a_request_that_differs_in_anything_else_is_decoded(request_: Any, data: st.DataObject) -> None:

@@ -96,3 +96,19 @@ def test_the_index_is_bounded() -> None:
         index.add(number, SeriesRow("default", "cpu", number, "GAUGE", "", {}, ""))
     index.begin(1)
     assert index.find([0, 10]) == [None, None]
+
+
+def test_series_of_which_no_batch_is_ever_stored_are_forgotten_too() -> None:
+    index = SeriesIndex(capacity=10)
+    index.begin(0)
+    for number in range(11):
+        # The same keys again and again, as after each time that the numbers of metrics or labels ran out.
+        index.add(number % 2, SeriesRow("default", "cpu", number, "GAUGE", "", {}, ""))
+    assert index.unwritten("default", range(11))
+    resets = index.resets
+    index.begin(1)
+    assert not index.unwritten("default", range(11))
+    assert index.resets == resets + 1
+    index.add(0, ROW)
+    index.begin(DAY)
+    assert not index.unwritten("default", [7])
