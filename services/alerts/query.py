@@ -40,7 +40,7 @@ class Page(Generic[ItemT]):
     """Some items, and the cursor at which the next page goes on; None: this is the last."""
 
     items: Sequence[ItemT]
-    cursor: str | None
+    cursor: str | int | None
 
 
 class ResourceQueries(Generic[ResourceT]):
@@ -193,7 +193,7 @@ class AlertQueries:
         size = _size(size)
         events = await self._alerts.events(tenant, alert_id, cursor, size + 1)
         more = len(events) > size
-        return Page(events[:size], str(events[size - 1].number) if more else None)
+        return Page(events[:size], events[size - 1].number if more else None)
 
     async def watch(self, tenant: str, filter_text: str) -> AsyncGenerator[AlertEvent, None]:
         """The events from now on, without an end; none is left out, and none comes twice.
@@ -217,7 +217,9 @@ class AlertQueries:
                         yield event
                 if len(events) < _WATCH_BATCH:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), self._poll_interval)
+                        # `wait_for` would lose a cancellation that comes with the news.
+                        async with asyncio.timeout(self._poll_interval):
+                            await news.wait()
         raise UnavailableError("The alert service is stopping; watch again.", reason="NOT_READY", retry_after=1.0)
 
     async def _by_hand(self, tenant: str, alert_id: str, kind: EventKind, actor: str, comment: str) -> Alert:

@@ -21,7 +21,7 @@ from services.alerts.query import AlertQueries, Page, ResourceQueries, RuleTrial
 from services.shared.errors import InvalidArgumentError, UnimplementedError
 from services.shared.rpc.context import tenant
 from services.shared.rpc.interceptor import validate
-from services.shared.rpc.pages import decode_page_token, encode_page_token
+from services.shared.rpc.pages import decode_page_token, encode_page_token, invalid_page_token
 from services.shared.rpc.update_mask import merge, without_servers_own
 from services.shared.rpc.watching import Limits, tell_begun
 
@@ -49,8 +49,7 @@ class ResourceEndpoint(Generic[ResourceT]):
     async def list(
         self, owner: str, request: Any, keep: Callable[[ResourceT], bool] = lambda _: True
     ) -> tuple[list[Any], str]:
-        cursor = decode_page_token(request, str)
-        page = await self._queries.list(owner, request.page_size, cursor[0] if cursor else "", keep)
+        page = await self._queries.list(owner, request.page_size, _after(request), keep)
         return [self._write(resource) for resource in page.items], _next_token(request, page)
 
     async def update(self, owner: str, patch: Any, request: Any) -> Any:
@@ -182,8 +181,7 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         return convert.write_alert(await self._alerts.get(tenant(context), resource_id(request.name, "alerts")))
 
     async def ListAlerts(self, request: Any, context: Any) -> Any:
-        cursor = decode_page_token(request, str)
-        page = await self._alerts.list(tenant(context), request.filter, request.page_size, cursor[0] if cursor else "")
+        page = await self._alerts.list(tenant(context), request.filter, request.page_size, _after(request))
         alerts = [convert.write_alert(alert) for alert in page.items]
         return pb.ListAlertsResponse(alerts=alerts, next_page_token=_next_token(request, page))
 
@@ -194,9 +192,11 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         return await self._by_hand(self._alerts.resolve, request, context)
 
     async def ListAlertEvents(self, request: Any, context: Any) -> Any:
-        cursor = decode_page_token(request, str)
+        (after,) = decode_page_token(request, int) or [0]
+        if after >= 2**63:
+            raise invalid_page_token()
         alert = "" if request.parent == f"alerts/{_ALL}" else resource_id(request.parent, "alerts", "parent")
-        page = await self._alerts.events(tenant(context), alert, request.page_size, int(cursor[0]) if cursor else 0)
+        page = await self._alerts.events(tenant(context), alert, request.page_size, after)
         events = [convert.write_event(event) for event in page.items]
         return pb.ListAlertEventsResponse(events=events, next_page_token=_next_token(request, page))
 
@@ -228,6 +228,15 @@ def _violations_within(field: str) -> Iterator[None]:
             for each in error.violations
         )
         raise
+
+
+def _after(request: Any) -> str:
+    """The id after which the page begins."""
+    (after,) = decode_page_token(request, str) or [""]
+    # PostgreSQL's texts have none.
+    if "\0" in after:
+        raise invalid_page_token()
+    return str(after)
 
 
 def _next_token(request: Any, page: Page[Any]) -> str:

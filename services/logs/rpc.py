@@ -24,6 +24,8 @@ RAW = frozenset({"IngestLogs", "StreamLogs"})
 
 _DEFAULT_PAGE = 50
 _SECOND_NS = 1_000_000_000
+# The store adds one to it.
+_LATEST_NS = 2**63 - 1
 _LEAST_ANOMALY_STEP = 10 * _SECOND_NS
 _ANOMALY_STEP = 60 * _SECOND_NS
 
@@ -147,7 +149,7 @@ class LogServicer:
         if cursor is None:
             return convert.selection(request, tenant(context), self._clock()), []
         start, end, *further = cursor
-        if not 0 <= start < end < 2**63 or any(not 0 <= value < 2**63 for value in further):
+        if not 0 <= start < end < _LATEST_NS or any(value >= _LATEST_NS for value in further):
             raise pages.invalid_page_token()
         return Selection(tenant(context), request.filter, start, end), further
 

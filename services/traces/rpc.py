@@ -151,7 +151,7 @@ class TraceServicer:
         cursor = pages.decode_page_token(request, int, int, *types)
         if cursor is not None and (
             not 0 <= cursor[0] < cursor[1] < 2**63
-            or any(isinstance(part, int) and not 0 <= part < 2**63 for part in cursor[2:])
+            or any(isinstance(part, int) and part >= 2**63 for part in cursor[2:])
         ):
             raise pages.invalid_page_token()
         return cursor

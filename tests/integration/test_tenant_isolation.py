@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -259,6 +260,55 @@ def test_a_page_token_of_another_tenant_is_refused_and_a_forged_one_gives_nothin
     forged = a.outcome(service, method, request)
     assert isinstance(forged, list)
     assert "mark-of-b" not in str(forged)
+
+
+CURSORS: list[tuple[str, str, Any, tuple[type, ...]]] = [
+    ("metrics", "ListMetrics", metrics_pb2.ListMetricsRequest(), (str,)),
+    ("metrics", "ListLabels", metrics_pb2.ListLabelsRequest(metric="cpu"), (str,)),
+    ("metrics", "ListSeries", metrics_pb2.ListSeriesRequest(metric="cpu"), (int,)),
+    ("logs", "SearchLogs", logs_pb2.SearchLogsRequest(), (int, int, int, int)),
+    ("logs", "SearchLogs", logs_pb2.SearchLogsRequest(order_by="timestamp"), (int, int, int, int)),
+    ("logs", "ListLogPatterns", logs_pb2.ListLogPatternsRequest(), (int, int, int)),
+    ("logs", "ListLogAnomalies", logs_pb2.ListLogAnomaliesRequest(), (int, int, int)),
+    ("traces", "SearchTraces", traces_pb2.SearchTracesRequest(), (int, int, int, str)),
+    ("traces", "SearchTraces", traces_pb2.SearchTracesRequest(order_by="duration desc"), (int, int, int, str)),
+    ("traces", "ListServices", traces_pb2.ListServicesRequest(), (int, int, str)),
+    ("traces", "ListOperations", traces_pb2.ListOperationsRequest(service="web"), (int, int, str, int)),
+    ("traces", "ListBottlenecks", traces_pb2.ListBottlenecksRequest(service="web"), (int, int, int)),
+    ("alerts", "ListAlertRules", alerts_pb2.ListAlertRulesRequest(), (str,)),
+    ("alerts", "ListChannels", alerts_pb2.ListChannelsRequest(), (str,)),
+    ("alerts", "ListAlerts", alerts_pb2.ListAlertsRequest(), (str,)),
+    ("alerts", "ListAlertEvents", alerts_pb2.ListAlertEventsRequest(parent="alerts/-"), (int,)),
+]
+HOSTILE: dict[type, tuple[Any, ...]] = {
+    int: (0, -1, 2**31, 2**63 - 2, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, 1.5, True, "1"),
+    str: ("", "\0", "a\0b", "\ud800", "한" * 900, "'", "alertRules/x", 1, None, ["a"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "request_", "types"), CURSORS, ids=[f"{each[1]}-{at}" for at, each in enumerate(CURSORS)]
+)
+def test_a_forged_page_token_is_never_the_servers_fault(
+    tenants: Any, service: str, method: str, request_: Any, types: tuple[type, ...]
+) -> None:
+    a = tenants[0]
+    now = time.time_ns()
+    plain = [now - 10**9, now][: len(types)] if types[:2] == (int, int) else []
+    plain += [0 if kind is int else "a" for kind in types[len(plain) :]]
+    cursors = [[*plain[:at], value, *plain[at + 1 :]] for at, kind in enumerate(types) for value in HOSTILE[kind]]
+    request = type(request_)()
+    request.CopyFrom(request_)
+    for cursor in (plain, *cursors, [], [*plain, 0], "a", None):
+        set_tenant("a")
+        try:
+            request.page_token = encode_page_token(request, cursor)  # type: ignore[arg-type]
+        finally:
+            set_tenant("default")
+        outcome = a.outcome(service, method, request)
+        assert isinstance(outcome, list) or outcome.startswith("INVALID_ARGUMENT"), (cursor, outcome)
+    request.page_token = base64.urlsafe_b64encode(b"[" * 3000).decode()
+    assert a.outcome(service, method, request).startswith("INVALID_ARGUMENT")
 
 
 def test_nobody_changes_or_ends_what_is_anothers(tenants: Any) -> None:

@@ -29,10 +29,11 @@ def decode_page_token(request: Message, *types: type) -> list[Any] | None:
 
     Args:
         request: With a field `page_token`.
-        types: The types of the cursor's values.
+        types: The types of the cursor's values: int (of 64 bits, not negative) or str (can be written as UTF-8).
 
     Returns:
-        The cursor; None for the first page.
+        The cursor; None for the first page. Its values may be any of their types: a token is no secret, and whoever
+        knows how makes one.
 
     Raises:
         InvalidArgumentError: The token was not made for this request (INVALID_PAGE_TOKEN).
@@ -46,9 +47,9 @@ def decode_page_token(request: Message, *types: type) -> list[Any] | None:
             digest == _digest(request)
             and isinstance(cursor, list)
             and len(cursor) == len(types)
-            and all(type(value) is kind for value, kind in zip(cursor, types, strict=True))
+            and all(_is_value(value, kind) for value, kind in zip(cursor, types, strict=True))
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise invalid_page_token()
@@ -62,6 +63,18 @@ def invalid_page_token() -> InvalidArgumentError:
         reason="INVALID_PAGE_TOKEN",
         violations=(FieldViolation("page_token", "was not made for this request", "INVALID_PAGE_TOKEN"),),
     )
+
+
+def _is_value(value: Any, kind: type) -> bool:
+    if type(value) is not kind:
+        return False
+    if isinstance(value, int):
+        return 0 <= value < 2**64
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _digest(request: Message) -> str:
