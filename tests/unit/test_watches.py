@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.shared.errors import UnavailableError
-from services.shared.rpc.watching import Watches, tell_begun
+from services.shared.rpc.watching import Limits, Watches, tell_begun, ticks
 
 
 class _Sending:
@@ -96,3 +96,35 @@ async def test_a_caller_who_leaves_is_told_nothing() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+class _Broken(_Sending):
+    """A call whose caller has left before its beginning is sent."""
+
+    async def send_initial_metadata(self, _: object) -> None:
+        await super().send_initial_metadata(_)
+        raise RuntimeError("the connection is gone")
+
+
+async def test_a_caller_who_leaves_at_the_beginning_is_no_error_however_often_the_call_is_cancelled() -> None:
+    call = _Broken()
+    beginning = asyncio.ensure_future(tell_begun(call))
+    await call.begun.wait()
+    for _ in range(3):
+        beginning.cancel()
+        await asyncio.sleep(0)
+    assert not call.is_sent
+    call.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert call.is_sent
+
+
+async def test_what_came_while_the_reader_was_busy_is_left_out() -> None:
+    now = [0.0]
+    seen = []
+    async for number in ticks(1.0, Limits(None, 20.0), lambda: now[0]):
+        seen.append(number)
+        # The first was read at once, the second took long.
+        now[0] = 1.0 if number == 0 else 19.5
+    assert seen == [0, 1]

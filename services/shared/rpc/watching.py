@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,12 @@ async def tell_begun(context: Any) -> None:
     try:
         await asyncio.shield(sending)
     except asyncio.CancelledError:
-        await sending
+        while not sending.done():
+            # However often it is cancelled: gRPC has no end for a call whose sending is.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([sending])
+        # That the caller has gone is no error.
+        sending.cancelled() or sending.exception()
         raise
 
 
@@ -94,13 +100,14 @@ class Limits:
 
 
 async def ticks(interval: float, limits: Limits, monotonic: Callable[[], float]) -> AsyncIterator[int]:
-    """Gives 0, 1, 2, … every `interval` seconds from now on, until a limit is reached."""
+    """Gives 0, 1, 2, … every `interval` seconds from now on, until a limit is reached. What comes while its reader is
+    busy is left out."""
     start = monotonic()
-    number = 0
+    number, due = 0, 0.0
     while limits.count is None or number < limits.count:
-        due = start + number * interval
-        if limits.seconds is not None and due - start >= limits.seconds and number > 0:
+        if limits.seconds is not None and due >= limits.seconds and number > 0:
             return
-        await asyncio.sleep(max(0.0, due - monotonic()))
+        await asyncio.sleep(max(0.0, start + due - monotonic()))
         yield number
         number += 1
+        due = interval * max(round(due / interval) + 1, math.ceil((monotonic() - start) / interval))
