@@ -274,7 +274,7 @@ class AlertsApplication:
     def _open_senders(self) -> dict[type[Target], TargetSender]:
         """The kinds of channels that can be told here."""
         config = self._config
-        poster = HttpPoster(config.notification_timeout, allow_local=config.allow_local_targets)
+        poster = HttpPoster(config.notification_timeout, self._clock, allow_local=config.allow_local_targets)
         self._resources.push_async_callback(poster.close)
         senders: dict[type[Target], TargetSender] = {
             WebhookTarget: WebhookSender(poster, self._clock),

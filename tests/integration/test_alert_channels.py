@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -55,7 +56,7 @@ async def http_server(answer: Callable[[web.Request, bytes], web.StreamResponse]
 
 @pytest.fixture
 async def poster() -> AsyncIterator[HttpPoster]:
-    opened = HttpPoster(5, allow_local=True)
+    opened = HttpPoster(5, clock, allow_local=True)
     yield opened
     await opened.close()
 
@@ -106,7 +107,7 @@ async def test_a_receiver_that_is_gone_or_silent_may_be_tried_again() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        poster = HttpPoster(0.2, allow_local=True)
+        poster = HttpPoster(0.2, clock, allow_local=True)
         with pytest.raises(DeliveryError) as refused:
             await poster.post(closed, b"", {})
         listener.listen()
@@ -129,7 +130,7 @@ class Rebinding(AbstractResolver):
 
 @pytest.mark.parametrize("url", ["http://example.com/", "https://127.0.0.1/", "https://example.com/"])
 async def test_outside_the_embedded_profile_this_machine_is_not_reached(url: str) -> None:
-    poster = HttpPoster(5, allow_local=False, resolver=Rebinding())
+    poster = HttpPoster(5, clock, allow_local=False, resolver=Rebinding())
     with pytest.raises(DeliveryError) as caught:
         await poster.post(url, b"", {})
     await poster.close()
@@ -171,17 +172,17 @@ class MailHost:
 
 
 @pytest.fixture
-def mail_host() -> Iterator[Callable[[MailHost], EmailSender]]:
+def mail_host() -> Iterator[Callable[..., EmailSender]]:
     controllers: list[Controller] = []
 
-    def start(host: MailHost) -> EmailSender:
+    def start(host: MailHost, timeout: float = 5) -> EmailSender:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         controller = Controller(host, hostname="127.0.0.1", port=port)
         controller.start()
         controllers.append(controller)
-        return EmailSender(MailConfig(host="127.0.0.1", port=port, sender="airis@example.com"), clock, 5)
+        return EmailSender(MailConfig(host="127.0.0.1", port=port, sender="airis@example.com"), clock, timeout)
 
     yield start
     for controller in controllers:
@@ -189,7 +190,7 @@ def mail_host() -> Iterator[Callable[[MailHost], EmailSender]]:
 
 
 async def test_a_mail_says_what_happened_in_any_language_with_a_steady_id(
-    mail_host: Callable[[MailHost], EmailSender],
+    mail_host: Callable[..., EmailSender],
 ) -> None:
     host = MailHost()
     sender = mail_host(host)
@@ -211,7 +212,7 @@ async def test_a_mail_says_what_happened_in_any_language_with_a_steady_id(
     ("refuse", "code", "permanent"), [("", 0, None), ("b", 550, True), ("a", 450, False), ("a", 550, True)]
 )
 async def test_a_mail_host_that_refuses_addresses_is_believed(
-    mail_host: Callable[[MailHost], EmailSender], refuse: str, code: int, permanent: bool | None
+    mail_host: Callable[..., EmailSender], refuse: str, code: int, permanent: bool | None
 ) -> None:
     sender = mail_host(MailHost(refuse, code))
     to = EmailTarget(("a@example.com",) if refuse != "b" else ("a@example.com", "b@example.com"))
@@ -222,6 +223,29 @@ async def test_a_mail_host_that_refuses_addresses_is_believed(
             await sender.send(to, "key", PAYLOAD)
         assert caught.value.permanent is permanent
     await sender.close()
+
+
+class SlowMailHost(MailHost):
+    """Takes its time for each address."""
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        await asyncio.sleep(0.2)
+        return await super().handle_RCPT(server, session, envelope, address, options)
+
+
+async def test_an_attempt_at_a_mail_ends_in_its_time_however_many_answers_are_slow(
+    mail_host: Callable[..., EmailSender],
+) -> None:
+    host = SlowMailHost()
+    sender = mail_host(host, 1)
+    began = time.monotonic()
+    with pytest.raises(DeliveryError, match="took longer than 1 s") as caught:
+        await sender.send(EmailTarget(tuple(f"{name}@example.com" for name in range(20))), "key", PAYLOAD)
+    # An attempt is given up after 1.5 times its time, and made again: what went on would come twice.
+    assert time.monotonic() - began < 1.4
+    assert not caught.value.permanent
+    await sender.close()
+    assert not host.envelopes
 
 
 async def test_a_mail_host_that_is_gone_may_be_tried_again() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import smtplib
+import socket
 import ssl
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
@@ -24,7 +28,7 @@ class EmailSender:
     """Tells people by mail. `smtplib` blocks, so that it runs in a few threads of its own.
 
     Args:
-        timeout: Seconds for each answer of the mail host.
+        timeout: Seconds for a whole attempt.
     """
 
     def __init__(self, config: MailConfig, clock: Clock, timeout: float) -> None:
@@ -72,15 +76,43 @@ class EmailSender:
             raise DeliveryError(
                 f"the mail host answered {error.smtp_code}", permanent=error.smtp_code >= 500
             ) from error
+        except TimeoutError as error:
+            raise DeliveryError(f"the mail host took longer than {self._timeout:g} s") from error
         except (smtplib.SMTPException, OSError) as error:
             raise DeliveryError(f"the mail host was not reached: {type(error).__name__}") from error
         if refused:
             # Those that were taken have it; another attempt would send it to them again.
             raise DeliveryError(f"the mail host refused {len(refused)} of {len(to)} addresses", permanent=True)
 
-    def _connect(self) -> smtplib.SMTP:
-        config = self._config
+    @contextmanager
+    def _connect(self) -> Iterator[smtplib.SMTP]:
+        """A connection that is cut off when the attempt's time is over, whatever is said over it then: `smtplib` limits
+        single answers only, and what went on afterwards would be sent a second time by the next attempt."""
+        config, began = self._config, time.monotonic()
+        # For the connection, and for the host's greeting.
+        timeout = self._timeout / 2
         if config.security == "tls":
             context = ssl.create_default_context()
-            return smtplib.SMTP_SSL(config.host, config.port, timeout=self._timeout, context=context)
-        return smtplib.SMTP(config.host, config.port, timeout=self._timeout)
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=timeout, context=context)
+        else:
+            connection = smtplib.SMTP(config.host, config.port, timeout=timeout)
+        is_over = threading.Event()
+
+        def cut_off() -> None:
+            is_over.set()
+            if connection.sock is not None:
+                # `close` would not end a wait in another thread, and TLS would have a last word.
+                with suppress(OSError):
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+        timer = threading.Timer(max(0.0, self._timeout - (time.monotonic() - began)), cut_off)
+        timer.start()
+        try:
+            with connection:
+                yield connection
+        except (smtplib.SMTPServerDisconnected, OSError) as error:
+            if is_over.is_set():
+                raise TimeoutError from error
+            raise
+        finally:
+            timer.cancel()

@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from services.alerts.checks import check_address, is_local_address
+from services.alerts.model import Clock
 from services.alerts.notify.delivery import DeliveryError
 from services.shared.errors import InvalidArgumentError
 
@@ -49,12 +50,16 @@ class HttpPoster:
 
     Args:
         timeout: Seconds for a whole attempt.
+        clock: Tells how long it is to a moment that an answer names.
         allow_local: Whether http and addresses of this machine and its network are allowed.
         resolver: Finds the addresses of names; None: as the machine does.
     """
 
-    def __init__(self, timeout: float, *, allow_local: bool, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, timeout: float, clock: Clock, *, allow_local: bool, resolver: AbstractResolver | None = None
+    ) -> None:
         self._timeout = timeout
+        self._clock = clock
         self._allow_local = allow_local
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -102,10 +107,12 @@ class HttpPoster:
         if 200 <= status < 300:
             return
         transient = status in _TRANSIENT or status >= 500
-        raise DeliveryError(f"answered {status}", permanent=not transient, retry_after=_retry_after(response.headers))
+        raise DeliveryError(
+            f"answered {status}", permanent=not transient, retry_after=_retry_after(response.headers, self._clock())
+        )
 
 
-def _retry_after(headers: Mapping[str, Any]) -> float | None:
+def _retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     text = str(headers.get("Retry-After", "")).strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
@@ -113,4 +120,4 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
         moment = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (moment.astimezone(UTC) - now).total_seconds())
