@@ -196,7 +196,10 @@ class ElasticsearchLogStore:
         policy = template.lifecycle_policy(self._retention_days)
         try:
             await self._elasticsearch.call(
-                lambda client: client.ilm.put_lifecycle(name=template.POLICY, policy=policy), _SECONDS
+                lambda client: client.ilm.put_lifecycle(
+                    name=template.policy_name(self._config.index_prefix), policy=policy
+                ),
+                _SECONDS,
             )
         except RefusedError as error:
             if "no handler found" not in error.answer:

@@ -9,7 +9,6 @@ from typing import Any
 from services.logs.config import ElasticsearchConfig
 from services.shared.filter.elasticsearch import ANALYSIS, LONGEST_KEYWORD
 
-POLICY = "logs-policy"
 TEXTS = {"message": "message.exact", "stack_trace": "stack_trace"}
 """Long texts, and the field of each in which words are found exactly."""
 
@@ -48,6 +47,11 @@ def entries_pattern(prefix: str) -> str:
 def ids_pattern(prefix: str) -> str:
     """All indices of ids."""
     return f"{prefix}_ids-20*.*.*"
+
+
+def policy_name(prefix: str) -> str:
+    """The lifecycle policy of these indices. Others on the same cluster have one of their own."""
+    return f"{prefix}-policy"
 
 
 def day_of(nanoseconds: int) -> date:
@@ -89,7 +93,7 @@ def entries_template(config: ElasticsearchConfig, *, has_lifecycle: bool) -> dic
 
     Args:
         config: The prefix, shards and replicas.
-        has_lifecycle: Whether the server has `POLICY`.
+        has_lifecycle: Whether the server has the policy `policy_name`.
     """
     settings: dict[str, Any] = {
         "number_of_shards": config.shards,
@@ -102,7 +106,7 @@ def entries_template(config: ElasticsearchConfig, *, has_lifecycle: bool) -> dic
         "analysis": _analysis(),
     }
     if has_lifecycle:
-        settings["lifecycle"] = {"name": POLICY, "parse_origination_date": True}
+        settings["lifecycle"] = {"name": policy_name(config.index_prefix), "parse_origination_date": True}
     template = {"settings": {"index": settings}, "mappings": _mappings()}
     return {"index_patterns": [entries_pattern(config.index_prefix)], "priority": 200, "template": template}
 
