@@ -69,6 +69,9 @@ def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
         for name, most in (("p95", 50.0), ("p99", 150.0)):
             what = f"{signal}: acknowledgement {name} at half the peak"
             yield Outcome(what, "ms", most, False, figure(signal, f"half_{name}_ms"))
+    for signal in _PER_CPU_SECOND:
+        refused = rows[signal].half_peak_refused.highest if signal in rows else math.nan
+        yield Outcome(f"{signal}: refused or not answered at half the peak", "%", 0.1, False, 100 * refused)
     for signal, size in _BYTES_PER_ITEM.items():
         what = f"{signal}: bytes on disk for one of its {_ITEMS[signal]}"
         yield Outcome(what, "B", size, False, figure(signal, "bytes_per_item"))

@@ -63,6 +63,9 @@ class Run:
         half_peak_ms: p50, p95 and p99 at half the peak, from when a request was due.
         acknowledged, refused, unknown, stored: Items of the whole run. Of unknown ones the answer did not come.
         settled_seconds: From the last answer until all can be read back.
+        readable_per_second: Items of the peak, by the time until all of them can be read back: what a target keeps up
+            with, if it acknowledges faster than it stores.
+        half_peak_refused: Of the items offered at half the peak, the share that was refused or not answered.
         bytes_per_item: What stays on disk: of the tables with their indexes, where the target tells; else of all files.
         files_per_item: Bytes of all files: also of a journal, and of merged parts that wait for their removal.
         memory_bytes: PSS after the peak.
@@ -87,6 +90,8 @@ class Run:
     unknown: int = 0
     stored: int = 0
     settled_seconds: float = math.nan
+    readable_per_second: float = math.nan
+    half_peak_refused: float = math.nan
     bytes_per_item: float = math.nan
     files_per_item: float = math.nan
     memory_bytes: int = 0
@@ -187,6 +192,8 @@ class IngestRun:
             # Enough lanes, so that an answer that is late does not keep later requests from being sent.
             result = self._send(plan.latency_seconds, rate=half, in_flight=4 * plan.in_flight)
             self.run.half_peak_ms = _latencies(result)
+            offered = result.acknowledged + result.refused + result.unknown
+            self.run.half_peak_refused = (result.refused + result.unknown) / max(1, offered)
             self._settle()
         self._quiet(plan.merge_seconds)
         if target.stores:
@@ -212,6 +219,7 @@ class IngestRun:
         run.memory_bytes = processes.memory(pids).pss
         run.settled_seconds = self._settle()
         run.per_second = result.per_second
+        run.readable_per_second = result.acknowledged / max(0.01, result.seconds + run.settled_seconds)
         spent = processes.cpu_seconds(pids) - server - self._counting_cpu_seconds
         run.per_cpu_second = result.acknowledged / max(0.01, spent)
         run.acknowledgement_ms = _latencies(result)

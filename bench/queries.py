@@ -20,6 +20,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -50,6 +51,7 @@ from services.shared.clickhouse.client import ClickHouse
 
 __all__ = ["QUESTIONS", "QueryFigure", "Question", "Sizes", "measure"]
 
+_SERVICES = Path(__file__).parent.parent / "services"
 _SIGNALS = ("metrics", "logs", "traces")
 _PORTS = {"metrics": 8001, "logs": 8002, "traces": 8003, "edge": 8080}
 _EDGE_MINUTES = 16
@@ -316,7 +318,7 @@ def measure(
     """Loads what is not there yet and asks every question everywhere.
 
     Args:
-        data_dir: Where the data is kept for the next run.
+        data_dir: Where the data is kept for the next run; made anew if the tables have changed since.
         sizes: How much to load; what is there already counts in its place.
         repeats: How often each question is asked in each place.
         offset: Added to the platform's ports.
@@ -326,14 +328,18 @@ def measure(
     Raises:
         RuntimeError: The platform does not start, refuses a question, or lost or doubled an item.
     """
-    if (kept := data_dir / "sizes.json").exists():
-        sizes = Sizes(**json.loads(kept.read_text()))
+    kept, migrations = data_dir / "sizes.json", sorted(path.name for path in _SERVICES.glob("*/store/sql/*.sql"))
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    if known.get("migrations") == migrations:
+        sizes = Sizes(**known["sizes"])
     else:
+        if known:
+            shutil.rmtree(data_dir)
         data_dir.mkdir(parents=True, exist_ok=True)
         sizes = Sizes(sizes.points // 10_000 * 10_000, sizes.lines, sizes.spans // 16 * 16, sizes.end)
         for name in _SIGNALS:
             _in_child(_load, name, data_dir, sizes)
-        kept.write_text(json.dumps(asdict(sizes)))
+        kept.write_text(json.dumps({"sizes": asdict(sizes), "migrations": migrations}))
     names = only or _SIGNALS
     figures = [figure for name in names for figure in _in_child(_layers, name, data_dir, sizes, repeats)]
     if in_process:

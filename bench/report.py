@@ -32,6 +32,11 @@ def spread_text(spread: Spread) -> str:
     return f"{number(spread.median)} ({number(spread.lowest)} to {number(spread.highest)})"
 
 
+def share_text(share: Spread) -> str:
+    """The worst of all repeats: "0 %", "0.12 %"."""
+    return f"{number(100 * share.highest)} %"
+
+
 def ratio(ours: Spread | None, theirs: Spread) -> float:
     """How many times theirs ours is."""
     return ours.median / theirs.median if ours is not None and theirs.median else math.nan
@@ -68,7 +73,10 @@ def print_report(results: Results, console: Console, ours: str = "AIRIS") -> Non
 
 def _ingestion(results: Results, ours: str) -> Table:
     table = Table(title="Ingestion: medians, lowest to highest", title_justify="left")
-    measured = ("items/s", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p95", "p99 ms", "B/item")
+    measured = (
+        *("items/s", "until readable", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p95", "p99 ms"),
+        *("refused", "B/item"),
+    )
     for name in ("signal", "target"):
         table.add_column(name)
     for name in (*measured, "lost, doubled"):
@@ -86,11 +94,13 @@ def _cells(row: Row, own: Row | None) -> list[str]:
         row.signal,
         row.target,
         spread_text(row.per_second),
+        number(row.readable_per_second.median),
         spread_text(row.per_cpu_second),
         f"{number(wall)}×",
         f"{number(cpu)}×",
         spread_text(row.half_p95_ms),
         spread_text(row.half_p99_ms),
+        share_text(row.half_peak_refused),
         spread_text(row.bytes_per_item),
         "[red]FAILED[/]" if row.faults else "0",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from bench.goals import Outcome, outcomes
-from bench.report import number, ratio, spread_text
+from bench.report import number, ratio, share_text, spread_text
 from bench.results import Results, Row, Spread
 
 _STYLE = """
@@ -64,25 +64,27 @@ def _goal(each: Outcome) -> tuple[str, ...]:
 def _ingestion(rows: Sequence[Row], ours: str) -> str:
     own = next((row for row in rows if row.target == ours), None)
     header = (
-        "target", "items/s", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p50", "p95", "p99 ms", "B/item",
-        "lost, doubled",
+        "target", "items/s", "until readable", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p50", "p95",
+        "p99 ms", "refused", "B/item", "lost, doubled",
     )  # fmt: skip
     cells = (
         (
             row.target,
             spread_text(row.per_second),
+            number(row.readable_per_second.median),
             spread_text(row.per_cpu_second),
             f"{number(ratio(own.per_second if own else None, row.per_second))}×",
             f"{number(ratio(own.per_cpu_second if own else None, row.per_cpu_second))}×",
             number(row.half_p50_ms.median),
             number(row.half_p95_ms.median),
             number(row.half_p99_ms.median),
+            share_text(row.half_peak_refused),
             spread_text(row.bytes_per_item),
             "; ".join(row.faults) or "0",
         )
         for row in rows
     )
-    return _table(header, cells, numbers=range(1, 10))
+    return _table(header, cells, numbers=range(1, 12))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:

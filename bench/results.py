@@ -41,6 +41,8 @@ class Row:
     target: str
     per_second: Spread
     per_cpu_second: Spread
+    readable_per_second: Spread
+    half_peak_refused: Spread
     half_p50_ms: Spread
     half_p95_ms: Spread
     half_p99_ms: Spread
@@ -108,6 +110,8 @@ def _row(signal: str, target: str, runs: list[Run]) -> Row:
         target=target,
         per_second=spread(run.per_second for run in runs),
         per_cpu_second=spread(run.per_cpu_second for run in runs),
+        readable_per_second=spread(run.readable_per_second for run in runs),
+        half_peak_refused=spread(run.half_peak_refused for run in runs),
         half_p50_ms=half("p50"),
         half_p95_ms=half("p95"),
         half_p99_ms=half("p99"),

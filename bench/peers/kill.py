@@ -35,7 +35,7 @@ class Killed:
         target, signal: What was killed under which load.
         acknowledged: Items acknowledged before it died.
         stored: Items that it has after the restart.
-        in_flight: Items without an answer: each may be stored.
+        in_flight: Items that were refused or not answered: each may be stored.
         restart_seconds: Until it took requests again.
         fault: Why it could not be measured; empty: it was.
     """
@@ -52,6 +52,11 @@ class Killed:
     def lost(self) -> int:
         """Items that were acknowledged and are not there."""
         return max(0, self.acknowledged - self.stored)
+
+    @property
+    def doubled(self) -> int:
+        """Items that are there beyond all that were sent."""
+        return max(0, self.stored - self.acknowledged - self.in_flight)
 
 
 def measure_kills(
@@ -110,7 +115,7 @@ def kill_under_load(target: Target, signal: str, load: LoadGenerator, seconds: f
         target.start(directory)
         restart_seconds = time.monotonic() - began
         stored = settled(target, signal, result.acknowledged)
-        in_flight = 10 * (result.acknowledged // max(1, len(result.latencies)))
+        in_flight = result.refused + result.unknown
         return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds)
     finally:
         target.stop()

@@ -21,7 +21,7 @@ from bench.results import Results, Spread, spread
 
 OURS = "AIRIS"
 _KILLED = "SIGKILL under load: acknowledged items that are gone after a restart"
-_KILLED_HEADER = ("signal", "target", "acknowledged", "lost", "of what was acknowledged", "back after")
+_KILLED_HEADER = ("signal", "target", "acknowledged", "lost", "doubled", "of what was acknowledged", "back after")
 
 _ASKED = "Questions about the same data, asked in turn"
 _ASKED_HEADER = ("question", "target", "p50 ms", "p95 ms", "ours: p50", "found")
@@ -44,9 +44,10 @@ class PeerResults:
     def faults(self) -> list[str]:
         """What failed. That a peer lost something when it was killed did not."""
         of_kills = [
-            f"{killed.signal}, {killed.target}, killed: {killed.fault or f'{killed.lost} acknowledged items are lost'}"
+            f"{killed.signal}, {killed.target}, killed: "
+            f"{killed.fault or f'{killed.lost} acknowledged items are lost, {killed.doubled} doubled'}"
             for killed in self.kills
-            if killed.fault or (killed.target == OURS and killed.lost)
+            if killed.fault or (killed.target == OURS and (killed.lost or killed.doubled))
         ]
         of_questions = [f"{each.question}, {each.target}: {each.fault}" for each in self.questions if each.fault]
         return self.results.all_faults() + of_kills + of_questions
@@ -58,7 +59,8 @@ def kill_line(killed: Killed) -> str:
         return f"{killed.signal:11} {killed.target:24} FAILED: {killed.fault}"
     return (
         f"{killed.signal:11} {killed.target:24} killed: {killed.acknowledged} acknowledged, {killed.stored} stored, "
-        f"{killed.lost} lost, up to {killed.in_flight} unanswered, back after {killed.restart_seconds:.1f} s"
+        f"{killed.lost} lost, {killed.doubled} doubled, up to {killed.in_flight} without an answer, "
+        f"back after {killed.restart_seconds:.1f} s"
     )
 
 
@@ -77,6 +79,7 @@ def kill_rows(kills: Iterable[Killed]) -> list[tuple[str, ...]]:
                 target,
                 spread_text(spread(killed.acknowledged for killed in known)),
                 spread_text(spread(killed.lost for killed in known)),
+                spread_text(spread(killed.doubled for killed in known)),
                 _percent(share) if known else "did not run",
                 f"{number(spread(killed.restart_seconds for killed in known).median)} s",
             )
@@ -140,7 +143,7 @@ def write(measured: PeerResults, folder: Path) -> None:
     file = folder / "results.json"
     measured.results.write(file, outcomes)
     tree = json.loads(file.read_text(encoding="utf-8"))
-    tree["kills"] = [{**asdict(killed), "lost": killed.lost} for killed in measured.kills]
+    tree["kills"] = [{**asdict(killed), "lost": killed.lost, "doubled": killed.doubled} for killed in measured.kills]
     # JSON has no word for what is not a number.
     tree["peer_questions"] = [
         {**asdict(each), "p50_ms": _known(each.p50_ms), "p95_ms": _known(each.p95_ms)} for each in measured.questions

@@ -20,7 +20,7 @@ def test_only_ours_may_not_lose_anything_when_it_is_killed() -> None:
     peer, ours = (Killed(name, "logs", acknowledged=10, stored=4) for name in ("VictoriaLogs 1.51", "AIRIS"))
 
     assert PeerResults(results(), [peer]).faults() == []
-    assert PeerResults(results(), [ours]).faults() == ["logs, AIRIS, killed: 6 acknowledged items are lost"]
+    assert PeerResults(results(), [ours]).faults() == ["logs, AIRIS, killed: 6 acknowledged items are lost, 0 doubled"]
 
 
 def test_more_than_was_acknowledged_is_no_loss() -> None:
@@ -30,19 +30,26 @@ def test_more_than_was_acknowledged_is_no_loss() -> None:
     assert PeerResults(results(), [killed]).faults() == []
 
 
+def test_more_than_was_sent_is_doubled() -> None:
+    peer, ours = (Killed(name, "logs", acknowledged=10, stored=15, in_flight=2) for name in ("Jaeger", "AIRIS"))
+
+    assert PeerResults(results(), [peer]).faults() == []
+    assert PeerResults(results(), [ours]).faults() == ["logs, AIRIS, killed: 0 acknowledged items are lost, 3 doubled"]
+
+
 def test_a_peer_that_did_not_run_is_a_failure() -> None:
     measured = PeerResults(results(), [Killed("Prometheus", "metrics", fault="no port")])
     measured.questions.append(Answered("rare word", "Elasticsearch", fault="no index"))
 
     assert measured.faults() == ["metrics, Prometheus, killed: no port", "rare word, Elasticsearch: no index"]
     assert "FAILED: no port" in kill_line(measured.kills[0])
-    assert kill_rows(measured.kills)[0][4] == "did not run"
+    assert kill_rows(measured.kills)[0][5] == "did not run"
 
 
 def test_kills_of_one_target_are_one_row_with_the_median() -> None:
     kills = [Killed("Jaeger", "traces", 1000, stored, 0, 2.0) for stored in (0, 500, 900)]
 
-    assert kill_rows(kills) == [("traces", "Jaeger", "1k (1k to 1k)", "500 (100 to 1k)", "50 %", "2 s")]
+    assert kill_rows(kills) == [("traces", "Jaeger", "1k (1k to 1k)", "500 (100 to 1k)", "0 (0 to 0)", "50 %", "2 s")]
 
 
 def test_the_ratio_of_a_question_is_ours_to_theirs() -> None:
