@@ -8,9 +8,9 @@ import json
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,25 +47,24 @@ def main() -> int:
     began = time.monotonic()
     report, facts = run(seed, arguments)
     facts = {"seed": seed, "seconds": round(time.monotonic() - began), **facts}
+    missing = 0 if arguments.seconds or arguments.only else arguments.inputs - report.inputs
     if arguments.json:
         report.write(arguments.json, **facts)
     print(json.dumps(facts))
-    return _ended(report)
+    if missing:
+        print(f"{missing} inputs were not given: a part ended early")
+    return _ended(report) or int(missing != 0)
 
 
 def run(seed: int, arguments: argparse.Namespace) -> tuple[Report, dict[str, Any]]:
     """Both parts at once: the one waits for the platform while the other computes."""
     over_the_wire = round(arguments.inputs * arguments.wire)
-    report, decoded = Report(), Report()
-
-    def decode() -> None:
-        inputs = arguments.inputs - over_the_wire
-        decoded.add(decoding.run(seed, inputs, arguments.processes, arguments.seconds))
-
-    aside = threading.Thread(target=decode)
+    report, facts = Report(), dict[str, Any]()
+    aside = ThreadPoolExecutor(1)
+    decoding_run: Future[Report] | None = None
     if arguments.only != "wire":
-        aside.start()
-    facts: dict[str, Any] = {}
+        inputs = arguments.inputs - over_the_wire
+        decoding_run = aside.submit(decoding.run, seed, inputs, arguments.processes, arguments.seconds)
     if arguments.only != "decoders":
         # The more of them without tokens: more of those get far.
         with_tokens = over_the_wire // 4
@@ -78,10 +77,12 @@ def run(seed: int, arguments: argparse.Namespace) -> tuple[Report, dict[str, Any
                 addresses = watched.start()
                 report.add(asyncio.run(sending.run(seed, addresses, first, count, seconds)))
                 facts["MiB with tokens" if asks else "MiB"] = watched.judge(report)
-    if aside.ident is not None:
-        aside.join()
-    facts["decoded"], facts["sent"] = decoded.inputs, report.inputs
-    report.add(decoded)
+    facts["sent"] = report.inputs
+    if decoding_run is not None:
+        # What it raises is raised here: inputs that nobody looked at are no success.
+        decoded = decoding_run.result()
+        facts["decoded"] = decoded.inputs
+        report.add(decoded)
     return report, facts
 
 

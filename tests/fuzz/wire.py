@@ -24,6 +24,8 @@ from tests.fuzz.decoders import OURS, otlp_tree
 DEADLINE = 20.0
 """Seconds for a call. The longest of the contract are 30 s and 60 s; what is asked here is small."""
 _WATCH_SECONDS = 0.4
+# Between the messages of a slow stream.
+_SLOW_SECONDS = 0.5
 _MAX_BYTES = 64 << 20
 _TRANSPORTS = ("grpc", "grpc envoy", "rest", "grpc", "rest", "grpc-web", "otlp", "raw")
 _COMPRESSIONS = (None, None, None, None, grpc.Compression.Gzip, grpc.Compression.Deflate)
@@ -155,7 +157,7 @@ class Wire:
         path = rpc.path if rng.random() < 0.99 else rng.choice((rpc.path + "x", "/", "/a/b", "/airis.x.v1.Y/Z"))
         try:
             async with asyncio.timeout(DEADLINE + 10):
-                await self._called(channel, path, rpc, payloads, options)
+                await self._called(channel, path, rpc, payloads, options, rng.random() < 0.1)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             if code == "DEADLINE_EXCEEDED" and not hostile:
@@ -165,11 +167,15 @@ class Wire:
             return code
         return "OK"
 
-    async def _called(self, channel: Any, path: str, rpc: Rpc, payloads: list[bytes], options: dict[str, Any]) -> None:
+    async def _called(
+        self, channel: Any, path: str, rpc: Rpc, payloads: list[bytes], options: dict[str, Any], slow: bool
+    ) -> None:
         if rpc.client_streams:
 
             async def requests() -> AsyncIterator[bytes]:
-                for payload in payloads:
+                for number, payload in enumerate(payloads):
+                    if slow and number:
+                        await asyncio.sleep(_SLOW_SECONDS)
                     yield payload
 
             call = channel.stream_stream(path)(requests(), **options)
