@@ -69,6 +69,7 @@ class MethodChain:
 
     Attributes:
         policy: What the contract says; None: nothing.
+        settings: The client's.
         breaker: Of this method at this endpoint.
         bulkhead: The pool that it draws from; None: it has none.
         unary: What a call with one answer goes through. The order is the design's:
@@ -83,7 +84,7 @@ class MethodChain:
         self.breaker = CircuitBreaker(method, settings.breaker, classify=self._classify, clock=settings.clock)
         parts.listen(self.breaker.events)
         self._target = target
-        self._settings = settings
+        self.settings = settings
         self._limit = policy.deadline if policy else None
         overall = DeadlinePolicy(None, method, enforced=False, clock=settings.clock)
         parts.listen(overall.events)
@@ -138,11 +139,11 @@ class MethodChain:
         left = deadline.remaining()
         limits = [limit for limit in (self.limit(timeout),) if limit is not None]
         if left is not None:
-            limits.append(max(0.0, left - self._settings.margin))
+            limits.append(max(0.0, left - self.settings.margin))
         limit = min(limits) if limits else None
         token = _given.set(limit)
         try:
-            with deadline.within(limit, self._settings.clock):
+            with deadline.within(limit, self.settings.clock):
                 yield
         finally:
             _given.reset(token)
@@ -235,6 +236,7 @@ class EndpointParts:
                 delay=policy.hedging.delay,
                 is_fatal=lambda error: not repeatable(error),
                 budget=self.budget,
+                clock=self.settings.clock,
             )
             self._hedgings.append(found)
         else:

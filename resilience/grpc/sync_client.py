@@ -85,7 +85,8 @@ class SingleAnswer:
         self._multicallable = multicallable
         self._chain = chain
         self._repeatable = repeatable
-        self._threads: ThreadPoolExecutor | None = None
+        # Threads begin when they are first needed, and end with the method.
+        self._threads = ThreadPoolExecutor(_FUTURE_THREADS, thread_name_prefix="resilient-call")
 
     def __call__(self, request: Any, timeout: float | None = None, **options: Any) -> Any:
         """Calls, and gives the answer.
@@ -123,12 +124,10 @@ class SingleAnswer:
 
     def future(self, request: Any, timeout: float | None = None, *, repeat: bool = True, **options: Any) -> CallFuture:
         """Calls in a thread; at most 32 of one method at once, the others wait, and their time runs."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_FUTURE_THREADS, thread_name_prefix="resilient-call")
         attempts = _Attempts(self._multicallable, request, options)
         future = CallFuture(attempts)
         limit = self._chain.limit(timeout)
-        ends = None if limit is None else deadline.Deadline.after(limit)
+        ends = None if limit is None else deadline.Deadline.after(limit, self._chain.settings.clock)
 
         def work() -> None:
             try:

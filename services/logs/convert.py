@@ -34,7 +34,7 @@ from services.shared.rpc.attribute_pool import pooled
 from services.shared.rpc.attributes import Kind
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
-# What may be sent, as `decode` names it.
+# What may be sent, as `read` names it.
 UNARY = logs_pb2.IngestLogsRequest.DESCRIPTOR.full_name
 STREAM = logs_pb2.StreamLogsRequest.DESCRIPTOR.full_name
 OTLP = logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR.full_name

@@ -94,10 +94,16 @@ class MeshApplication:
         )
         self._grpc.add_registered_method_handlers(*self._servicer.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        is_taken = False
         try:
             self._grpc.add_insecure_port(f"{host}:{config.grpc_port + self._offset}")
-        except RuntimeError as error:
-            raise _port_taken(config.grpc_port + self._offset) from error
+        except RuntimeError:
+            is_taken = True
+        if is_taken:
+            # Not as the cause: that holds the server, and gRPC prints lines of its own when one is left at the end of
+            # the process.
+            await self.stop()
+            raise _port_taken(config.grpc_port + self._offset)
         await self._grpc.start()
         application = web.Application()
         application.router.add_get("/metrics", _metrics)

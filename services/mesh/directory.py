@@ -80,6 +80,8 @@ class _Service:
         while True:
             self._has_changed.clear()
             names = {instance.host for instance in self._instances if not _is_address(instance.host)}
+            self._addresses = {name: address for name, address in self._addresses.items() if name in names}
+            self._unknown &= names
             for name in sorted(names):
                 await self._look_up(name)
                 await self._update()

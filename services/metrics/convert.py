@@ -28,7 +28,7 @@ from services.shared.bus.ingest import Requests
 from services.shared.rpc import attributes, times
 from services.shared.rpc.ingest_wire import Dialect, IngestWire
 
-# What may be sent, as `decode` names it.
+# What may be sent, as `read` names it.
 UNARY = metrics_pb2.IngestMetricsRequest.DESCRIPTOR.full_name
 STREAM = metrics_pb2.StreamMetricsRequest.DESCRIPTOR.full_name
 OTLP = metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR.full_name

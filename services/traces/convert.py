@@ -37,7 +37,7 @@ from services.traces.model import (
     TraceSummary,
 )
 
-# What may be sent, as `decode` names it.
+# What may be sent, as `read` names it.
 UNARY = traces_pb2.IngestSpansRequest.DESCRIPTOR.full_name
 STREAM = traces_pb2.StreamSpansRequest.DESCRIPTOR.full_name
 OTLP = trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR.full_name

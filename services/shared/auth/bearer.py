@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from services.shared.errors import UnauthenticatedError
 
-AUTHORIZATION = "authorization"
 MAX_TOKEN_BYTES = 8 * 1024
 _SCHEME = "bearer"
 

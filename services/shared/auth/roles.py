@@ -39,11 +39,6 @@ class Roles:
                 )
             self._roles[name] = frozenset(wanted)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All roles, the built-in ones first."""
-        return tuple(self._roles)
-
     def permissions(self, roles: Iterable[str]) -> frozenset[str]:
         """What these roles may do together. Raises `InvalidArgumentError` for one that does not exist."""
         found: frozenset[str] = frozenset()

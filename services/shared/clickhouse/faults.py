@@ -22,7 +22,7 @@ _UNFINISHED_CHANGE = "which is not finished yet"
 
 def late() -> DeadlineExceededError:
     """A query took too long."""
-    return DeadlineExceededError("The query took longer than its deadline. Ask for a shorter range or fewer series.")
+    return DeadlineExceededError("The query took longer than its deadline. Ask for a shorter range.")
 
 
 def unavailable() -> UnavailableError:

@@ -27,7 +27,7 @@ _HTTP = {
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
 }
-_ID_LENGTHS = {"traceId": 16, "spanId": 8, "parentSpanId": 8, "trace_id": 16, "span_id": 8, "parent_span_id": 8}
+_IDS = frozenset(("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"))
 _MAX_DEPTH = 64
 # Of JSON whose values have other types than the message's, the parser raises more than its own error.
 _UNREADABLE = (ValueError, TypeError, AttributeError, SystemError, OverflowError, RecursionError, json_format.Error)
@@ -85,7 +85,7 @@ def _ids_to_base64(node: Any, depth: int) -> None:
             _ids_to_base64(item, depth + 1)
     elif isinstance(node, dict):
         for key, value in node.items():
-            if key in _ID_LENGTHS and isinstance(value, str):
+            if key in _IDS and isinstance(value, str):
                 try:
                     node[key] = base64.b64encode(binascii.unhexlify(value)).decode()
                 except binascii.Error as error:

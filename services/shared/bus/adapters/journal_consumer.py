@@ -89,7 +89,7 @@ class InsertJoiner(Generic[ColumnsT]):
         await asyncio.shield(asyncio.create_task(self._commit(insert)))
 
     async def wait_committed(self, position: int) -> None:
-        """See `port.Consumer.wait_committed`. Raises `UnavailableError` when the journal closes first."""
+        """See `port.Progress.wait_committed`. Raises `UnavailableError` when the journal closes first."""
         if position <= self._backlog.committed:
             return
         self._refuse_unless_usable()
