@@ -3,6 +3,7 @@
 # make bench  measures                    make lock      locks newer dependencies
 # make servers  gets the real servers     make test-servers  runs the tests that need them
 # make bench-peers  measures others' servers beside ours
+# make bench-growth, bench-soak, bench-overload, bench-availability  an hour, 30 minutes, three times the load, kills
 # make faults  the whole matrix of docs/faults.md; with SEED=… the same again
 # make fuzz    a million hostile inputs; with SEED=… the same again, with INPUTS=… fewer
 PYTHON ?= python3.11
