@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from airis.metrics.v1 import metrics_pb2
 
+from services.metrics.rpc import INGEST
 from services.shared.bus.intake import Receipt
 from services.shared.errors import FieldViolation, InvalidArgumentError, ResourceExhaustedError
+from services.shared.rpc.ingest_methods import IngestMethods
 from services.shared.rpc.ingest_stream import StreamDialect, batch_sequence, serve_stream
 
 
@@ -185,3 +187,30 @@ async def test_a_stream_that_is_cut_off_lets_go_of_all_its_batches_at_once() -> 
     await idle()
     assert first.cancelled()
     assert second.cancelled()
+
+
+async def test_a_batch_that_could_not_be_looked_at_is_not_overtaken() -> None:
+    noted: list[tuple[str, int]] = []
+
+    class Intake:
+        async def resume_after(self, *_: Any) -> int:
+            return 0
+
+        def refuse_behind(self, origin: Any) -> None:
+            noted.append((origin.producer_id, origin.sequence))
+
+    class Ingest:
+        intake = Intake()
+
+        async def check(self, *_: Any) -> Any:
+            raise MemoryError
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString()
+        yield metrics_pb2.StreamMetricsRequest(batch={"sequence": 7}).SerializeToString()
+
+    ingest: Any = Ingest()
+    with pytest.raises(MemoryError):
+        async for _ in IngestMethods(INGEST, ingest).stream(requests(), None):
+            pass
+    assert noted == [("p", 7)]

@@ -105,7 +105,7 @@ async def test_whatever_goes_wrong_with_all_together_each_is_answered() -> None:
     assert [each.count for each in found] == [4, 4, 4]
 
 
-async def test_what_waits_to_be_decoded_is_bounded_and_no_tenant_takes_all_of_it(
+async def test_what_waits_to_be_decoded_is_bounded_and_no_tenants_requests_of_one_type_take_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     payload = records(4)

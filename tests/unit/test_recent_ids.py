@@ -8,7 +8,7 @@ import pytest
 
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_ids import COMMITTED, RecentIds
-from services.shared.errors import ResourceExhaustedError, UnavailableError
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 
 HOUR = 3600 * 1_000_000_000
 
@@ -260,4 +260,49 @@ async def test_no_sequence_overtakes_one_that_could_not_be_looked_at(clock: Cloc
     with pytest.raises(ResourceExhaustedError):
         await ids.publish_once(stream(2), log.publish)
     await ids.publish_once(stream(1), log.publish)
+    await ids.publish_once(stream(2), log.publish)
+
+
+async def test_what_was_refused_while_an_earlier_one_was_repeated_is_not_overtaken_either(
+    clock: Clock, log: Log
+) -> None:
+    ids = RecentIds(clock=clock)
+    log.failures = 1
+    with pytest.raises(UnavailableError):
+        await ids.publish_once(stream(1), log.publish)
+    with pytest.raises(ResourceExhaustedError):
+        await ids.publish_once(stream(2), log.publish)
+    ids.settle(stream(1))
+    with pytest.raises(ResourceExhaustedError) as refused:
+        await ids.publish_once(stream(3), log.publish)
+    assert refused.value.metadata == {"from_sequence": "2"}
+    for sequence in (2, 3):
+        await ids.publish_once(stream(sequence), log.publish)
+    assert ids.highest_sequence("default", "p") == 3
+
+
+async def test_those_behind_a_refused_one_follow_as_soon_as_it_is_published_again(clock: Clock, log: Log) -> None:
+    ids = RecentIds(clock=clock)
+    log.failures = 1
+    with pytest.raises(UnavailableError):
+        await ids.publish_once(stream(1), log.publish)
+    log.gate.clear()
+    log.begun.clear()
+    first = asyncio.create_task(ids.publish_once(stream(1), log.publish))
+    await log.begun.wait()
+    second = asyncio.create_task(ids.publish_once(stream(2), log.publish))
+    await asyncio.sleep(0)
+    log.gate.set()
+    assert not (await first)[1]
+    assert not (await second)[1]
+
+
+async def test_a_batch_that_is_refused_for_good_keeps_nobody_behind_it(clock: Clock, log: Log) -> None:
+    ids = RecentIds(clock=clock)
+
+    async def too_large() -> Position:
+        raise InvalidArgumentError("The batch is too large.")
+
+    with pytest.raises(InvalidArgumentError):
+        await ids.publish_once(stream(1), too_large)
     await ids.publish_once(stream(2), log.publish)

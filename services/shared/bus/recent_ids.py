@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_producers import RecentProducers
 from services.shared.bus.recent_requests import RecentRequests
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
 
 _NANOSECONDS = 1_000_000_000
 _Key = tuple[str, str, int]
@@ -85,7 +86,11 @@ class RecentIds:
             # Not awaited itself: its failure is its first caller's to report.
             await asyncio.wait([running])
         if not header.request_id:
-            self._producers_of(header.tenant).refuse_overtaking(header.producer_id, header.sequence)
+            try:
+                self._producers_of(header.tenant).refuse_overtaking(header.producer_id, header.sequence)
+            except ResourceExhaustedError:
+                self.refused(header)
+                raise
         task = asyncio.create_task(self._publish(key, header, publish))
         # Marks a failure as seen: its caller may have gone away.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -134,9 +139,14 @@ class RecentIds:
         try:
             if key[2]:
                 # Those before it that began at the same time may have been refused since.
-                self._producers_of(header.tenant).refuse_overtaking(header.producer_id, header.sequence)
+                producers = self._producers_of(header.tenant)
+                producers.refuse_overtaking(header.producer_id, header.sequence)
+                producers.begun(header.producer_id, header.sequence)
             position = await publish()
             self._remember(header, position, self._clock())
+        except InvalidArgumentError:
+            # For good: the sender goes on behind it.
+            raise
         except BaseException:
             self.refused(header)
             raise

@@ -13,6 +13,7 @@ from services.shared.errors import ResourceExhaustedError
 
 # Far more than a stream has batches without an answer: the oldest gap is closed beyond it.
 _MOST_RANGES = 1024
+_MOST_REFUSED = 1024
 _RETRY_SECONDS = 0.1
 
 
@@ -21,7 +22,8 @@ class _Producer:
         self.ranges: list[tuple[int, int]] = [(0, 0)]
         self.position = 0
         self.seen_at = 0
-        self.refused: int | None = None
+        # Not only the first: while it is repeated, those behind it may be refused as well.
+        self.refused: set[int] = set()
 
     def holds(self, sequence: int) -> bool:
         # Newest first: what is asked for is near the end.
@@ -49,8 +51,7 @@ class RecentProducers:
         """Counts a sequence as settled; without a position if it was not published."""
         producer = self._of(producer_id, seen_at)
         producer.add(sequence, sequence)
-        if producer.refused == sequence:
-            producer.refused = None
+        producer.refused.discard(sequence)
         if position is not None:
             producer.position = max(producer.position, position)
 
@@ -59,8 +60,7 @@ class RecentProducers:
         producer = self._of(producer_id, seen_at)
         producer.add(0, sequence)
         # Another instance took what this one refused.
-        if producer.refused is not None and producer.refused <= sequence:
-            producer.refused = None
+        producer.refused = {each for each in producer.refused if each > sequence}
 
     def refused(self, producer_id: str, sequence: int, now: int) -> None:
         """Says that a sequence was not taken, or may not have been."""
@@ -68,17 +68,25 @@ class RecentProducers:
         if producer.holds(sequence):
             # Settled elsewhere before the outcome here was known: nobody will repeat it.
             return
-        producer.refused = sequence if producer.refused is None else min(producer.refused, sequence)
+        # Those beyond are behind them all.
+        if len(producer.refused) < _MOST_REFUSED:
+            producer.refused.add(sequence)
+
+    def begun(self, producer_id: str, sequence: int) -> None:
+        """Says that a sequence is being published: later ones may follow, as long as it is not refused again."""
+        if producer := self._producers.get(producer_id):
+            producer.refused.discard(sequence)
 
     def refuse_overtaking(self, producer_id: str, sequence: int) -> None:
         """Raises `ResourceExhaustedError` if an earlier sequence was refused and not repeated yet."""
         producer = self._producers.get(producer_id)
-        if producer and producer.refused is not None and sequence > producer.refused:
+        first = min(producer.refused, default=sequence) if producer else sequence
+        if sequence > first:
             raise ResourceExhaustedError(
-                f"Sequence {producer.refused} was not taken: send on from it.",
+                f"Sequence {first} was not taken: send on from it.",
                 reason="BACKLOG_FULL",
                 retry_after=_RETRY_SECONDS,
-                metadata={"from_sequence": str(producer.refused)},
+                metadata={"from_sequence": str(first)},
             )
 
     def find(self, producer_id: str, sequence: int, now: int) -> Position | None:

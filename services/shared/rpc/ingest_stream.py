@@ -81,7 +81,8 @@ async def serve_stream(requests: AsyncIterator[bytes], dialect: StreamDialect) -
             yield response
         await reader
     finally:
-        reader.cancel()
+        if not reader.cancel():
+            _heed(reader)
         session.cancel()
 
 
@@ -180,7 +181,8 @@ class _Session:
     async def _outcome(self, outstanding: _Outstanding) -> tuple[list[Any], bool]:
         # Not awaited itself: a stream that is cut off lets go of all its batches in one step, so that no later one goes
         # on without an earlier.
-        await asyncio.wait([outstanding.outcome])
+        if not outstanding.outcome.done():
+            await asyncio.wait([outstanding.outcome])
         try:
             return self._told(outstanding)
         finally:
@@ -191,7 +193,7 @@ class _Session:
         sequence, outcome = outstanding.sequence, outstanding.outcome
         if outstanding.attempt != self._attempt:
             # It may have been taken although an earlier one was not; sent again, it is recognized.
-            outcome.cancelled() or outcome.exception()
+            _heed(outcome)
             return [], False
         try:
             receipt = outcome.result()
@@ -223,7 +225,13 @@ class _Session:
     def cancel(self) -> None:
         """Lets go of publishes that nobody waits for."""
         for task in self._tasks:
-            task.cancel()
+            if not task.cancel():
+                _heed(task)
+
+
+def _heed(ended: asyncio.Task[Any]) -> None:
+    """Marks a failure as seen that nobody is told: the stream has ended, or an earlier one is told."""
+    ended.cancelled() or ended.exception()
 
 
 def rejections(receipt: Receipt, domain: str) -> list[ingest_pb2.Rejection]:

@@ -127,6 +127,9 @@ class KafkaPublisher(Generic[ColumnsT]):
         header = batch.header
         sender = (header.tenant, header.producer_id) if header.producer_id and not header.request_id else None
         self._refuse_overtaking(sender, header)
+        if sender is not None and self._refused.get(sender) == header.sequence:
+            # Those behind it may follow, as long as it is not refused again.
+            del self._refused[sender]
         self._under_way += 1
         try:
             position = await self._publish(batch, sender)
@@ -141,8 +144,6 @@ class KafkaPublisher(Generic[ColumnsT]):
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        if sender is not None and self._refused.get(sender) == header.sequence:
-            del self._refused[sender]
         return position
 
     def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
