@@ -239,7 +239,7 @@ async def test_an_attempt_at_a_mail_ends_in_its_time_however_many_answers_are_sl
     host = SlowMailHost()
     sender = mail_host(host, 1)
     began = time.monotonic()
-    with pytest.raises(DeliveryError, match="took longer than 1 s") as caught:
+    with pytest.raises(DeliveryError, match="did not answer in time") as caught:
         await sender.send(EmailTarget(tuple(f"{name}@example.com" for name in range(20))), "key", PAYLOAD)
     # An attempt is given up after 1.5 times its time, and made again: what went on would come twice.
     assert time.monotonic() - began < 1.4

@@ -40,8 +40,9 @@ class EmailSender:
     async def send(self, target: EmailTarget, key: str, payload: Mapping[str, Any]) -> None:
         """See `TargetSender`."""
         message = self._message(target, key, payload)
+        ends = time.monotonic() + self._timeout
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._send, message, list(target.to))
+        await loop.run_in_executor(self._threads, self._send, message, list(target.to), ends)
 
     async def close(self) -> None:
         """Begins nothing more; what is being sent ends within its timeouts."""
@@ -59,11 +60,9 @@ class EmailSender:
         message.set_content(body(payload))
         return message
 
-    def _send(self, message: EmailMessage, to: list[str]) -> None:
+    def _send(self, message: EmailMessage, to: list[str], ends: float) -> None:
         try:
-            with self._connect() as connection:
-                if self._config.security == "starttls":
-                    connection.starttls(context=ssl.create_default_context())
+            with self._connect(ends) as connection:
                 if self._config.username:
                     connection.login(self._config.username, self._config.password.get_secret_value())
                 refused = connection.send_message(message, self._config.sender, to)
@@ -77,7 +76,7 @@ class EmailSender:
                 f"the mail host answered {error.smtp_code}", permanent=error.smtp_code >= 500
             ) from error
         except TimeoutError as error:
-            raise DeliveryError(f"the mail host took longer than {self._timeout:g} s") from error
+            raise DeliveryError("the mail host did not answer in time") from error
         except (smtplib.SMTPException, OSError) as error:
             raise DeliveryError(f"the mail host was not reached: {type(error).__name__}") from error
         if refused:
@@ -85,32 +84,45 @@ class EmailSender:
             raise DeliveryError(f"the mail host refused {len(refused)} of {len(to)} addresses", permanent=True)
 
     @contextmanager
-    def _connect(self) -> Iterator[smtplib.SMTP]:
+    def _connect(self, ends: float) -> Iterator[smtplib.SMTP]:
         """A connection that is cut off when the attempt's time is over, whatever is said over it then: `smtplib` limits
         single answers only, and what went on afterwards would be sent a second time by the next attempt."""
-        config, began = self._config, time.monotonic()
+        config, left = self._config, ends - time.monotonic()
+        if left <= 0:
+            # It waited for a thread.
+            raise TimeoutError
         # For the connection, and for the host's greeting.
-        timeout = self._timeout / 2
         if config.security == "tls":
             context = ssl.create_default_context()
-            connection: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=timeout, context=context)
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=left / 2, context=context)
         else:
-            connection = smtplib.SMTP(config.host, config.port, timeout=timeout)
+            connection = smtplib.SMTP(config.host, config.port, timeout=left / 2)
         is_over = threading.Event()
 
         def cut_off() -> None:
             is_over.set()
-            if connection.sock is not None:
+            opened = connection.sock
+            if opened is not None:
                 # `close` would not end a wait in another thread, and TLS would have a last word.
                 with suppress(OSError):
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
-        timer = threading.Timer(max(0.0, self._timeout - (time.monotonic() - began)), cut_off)
+        timer = threading.Timer(max(0.0, ends - time.monotonic()), cut_off)
         timer.start()
         try:
             with connection:
+                if connection.sock is not None:
+                    # From here on the timer is what ends it.
+                    connection.sock.settimeout(self._timeout)
+                if config.security == "starttls":
+                    connection.starttls(context=ssl.create_default_context())
+                    if is_over.is_set():
+                        # In the handshake there was nothing to cut off.
+                        raise TimeoutError
                 yield connection
-        except (smtplib.SMTPServerDisconnected, OSError) as error:
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPResponseException):
+            raise
+        except (smtplib.SMTPException, OSError) as error:
             if is_over.is_set():
                 raise TimeoutError from error
             raise
