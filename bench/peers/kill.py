@@ -23,6 +23,8 @@ from bench.target import Target, TargetError
 _AFTER_SECONDS = 0.5
 _POLL_SECONDS = 1.0
 _STEADY_SECONDS = 10.0
+# All is there; what comes twice may still come.
+_COMPLETE_SECONDS = 3.0
 _SETTLE_SECONDS = 180.0
 _GONE_SECONDS = 10.0
 
@@ -35,7 +37,7 @@ class Killed:
         target, signal: What was killed under which load.
         acknowledged: Items acknowledged before it died.
         stored: Items that it has after the restart.
-        in_flight: Items that were refused or not answered: each may be stored.
+        in_flight: Items of the requests that were under way: each may be stored.
         restart_seconds: Until it took requests again.
         fault: Why it could not be measured; empty: it was.
     """
@@ -115,7 +117,7 @@ def kill_under_load(target: Target, signal: str, load: LoadGenerator, seconds: f
         target.start(directory)
         restart_seconds = time.monotonic() - began
         stored = settled(target, signal, result.acknowledged)
-        in_flight = result.refused + result.unknown
+        in_flight = 10 * (result.acknowledged // max(1, len(result.latencies)))
         return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds)
     finally:
         target.stop()
@@ -138,7 +140,7 @@ def settled(target: Target, signal: str, acknowledged: int) -> int:
     """What is stored, once that is all, or has not grown for a while."""
     ends = time.monotonic() + _SETTLE_SECONDS
     stored, since = -1, time.monotonic()
-    while stored < acknowledged and time.monotonic() < min(ends, since + _STEADY_SECONDS):
+    while time.monotonic() < min(ends, since + (_STEADY_SECONDS if stored < acknowledged else _COMPLETE_SECONDS)):
         now = target.stored(signal)
         if now != stored:
             stored, since = now, time.monotonic()

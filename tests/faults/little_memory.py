@@ -42,6 +42,8 @@ async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
     folder = parent / f"airis-faults-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:
+        if not is_first_version:
+            (parent / "cgroup.subtree_control").write_text("+memory")
         limit = "memory.limit_in_bytes" if is_first_version else "memory.max"
         (folder / limit).write_text(str(_MORE_BYTES))
         # What it has stays with the group in which it got it.
