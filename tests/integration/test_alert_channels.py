@@ -19,6 +19,7 @@ import redis
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiosmtpd.controller import Controller
+from service_process import free_port
 
 from services.alerts.config import MailConfig
 from services.alerts.model import EmailTarget, SlackTarget, WebhookTarget
@@ -176,9 +177,7 @@ def mail_host() -> Iterator[Callable[..., EmailSender]]:
     controllers: list[Controller] = []
 
     def start(host: MailHost, timeout: float = 5) -> EmailSender:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         controller = Controller(host, hostname="127.0.0.1", port=port)
         controller.start()
         controllers.append(controller)

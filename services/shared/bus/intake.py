@@ -138,13 +138,11 @@ class Intake(Generic[ColumnsT]):
 
     def settle(self, origin: Origin) -> None:
         """Counts a batch of a stream as settled although it was refused whole."""
-        self._settle(Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence))
+        self._settle(_empty(origin))
 
     def refuse_behind(self, origin: Origin) -> None:
         """Refuses later batches of a stream until one comes again that could not be looked at."""
-        self._recent_ids.refused(
-            Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence)
-        )
+        self._recent_ids.refused(_empty(origin))
 
     async def resume_after(self, tenant: str, producer_id: str, known: int | None) -> int:
         """The highest settled sequence of a producer; 0 if none is.
@@ -184,6 +182,11 @@ class Intake(Generic[ColumnsT]):
         highest = self._recent_ids.highest_sequence(tenant, producer_id)
         self._bus.note_settled(tenant, producer_id, highest)
         return highest
+
+
+def _empty(origin: Origin) -> Header:
+    """The header of a batch of a stream that is not published."""
+    return Header(origin.tenant, origin.message_type, 0, 0, "", origin.producer_id, origin.sequence)
 
 
 def summarize(rejected: Iterable[FieldViolation]) -> str:

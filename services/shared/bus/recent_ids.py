@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_producers import RecentProducers
 from services.shared.bus.recent_requests import RecentRequests
-from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
+from services.shared.errors import InvalidArgumentError
 
 _NANOSECONDS = 1_000_000_000
 _Key = tuple[str, str, int]
@@ -85,12 +85,6 @@ class RecentIds:
                 break
             # Not awaited itself: its failure is its first caller's to report.
             await asyncio.wait([running])
-        if not header.request_id:
-            try:
-                self._producers_of(header.tenant).refuse_overtaking(header.producer_id, header.sequence)
-            except ResourceExhaustedError:
-                self.refused(header)
-                raise
         task = asyncio.create_task(self._publish(key, header, publish))
         # Marks a failure as seen: its caller may have gone away.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -138,7 +132,7 @@ class RecentIds:
     async def _publish(self, key: _Key, header: Header, publish: Callable[[], Awaitable[Position]]) -> Position:
         try:
             if key[2]:
-                # Those before it that began at the same time may have been refused since.
+                # Only now: those before it that began at the same time have been refused by then, if they were.
                 producers = self._producers_of(header.tenant)
                 producers.refuse_overtaking(header.producer_id, header.sequence)
                 producers.begun(header.producer_id, header.sequence)
