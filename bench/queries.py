@@ -328,6 +328,7 @@ def measure(
     Raises:
         RuntimeError: The platform does not start, refuses a question, or lost or doubled an item.
     """
+    data_dir = data_dir.resolve()
     kept, migrations = data_dir / "sizes.json", sorted(path.name for path in _SERVICES.glob("*/store/sql/*.sql"))
     known = json.loads(kept.read_text()) if kept.exists() else {}
     if known.get("migrations") == migrations:

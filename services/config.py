@@ -67,7 +67,7 @@ class Configuration(BaseSettings):
         profile: "embedded", "distributed", or the path of a YAML file.
         embedded: Whether all of AIRIS runs on this machine, as `airis up` starts it. Nobody else may do without
             authentication.
-        data_dir: Where engines and journals keep their files.
+        data_dir: Where engines and journals keep their files; below the working directory, if it is not absolute.
         role: What a process of metrics, logs or traces does: "serve" takes and answers calls, "work" stores what was
             taken, "all" does both. Only with Kafka may it be one of the two.
         host: The address that services listen on: of IPv4 or IPv6, or a name.
@@ -79,7 +79,7 @@ class Configuration(BaseSettings):
     profile: str = "embedded"
     embedded: bool = False
     role: Literal["all", "serve", "work"] = "all"
-    data_dir: Path = Path("data")
+    data_dir: Path = Field(Path("data"), validate_default=True)
     host: str = "127.0.0.1"
     port_offset: int = Field(0, ge=0, le=50000)
     bus: BusConfig = BusConfig()
@@ -110,6 +110,11 @@ class Configuration(BaseSettings):
             file_secret_settings, secrets_dir=os.environ.get("AIRIS_SECRETS_DIR"), secrets_dir_missing="error"
         )
         return init_settings, env_settings, secrets, YamlConfigSettingsSource(settings_cls, yaml_file)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, data_dir: Path) -> Path:
+        return data_dir.expanduser().absolute()
 
     @field_validator("host")
     @classmethod

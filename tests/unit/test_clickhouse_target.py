@@ -44,6 +44,8 @@ def test_the_password_file_is_read_anew_for_each_connection(tmp_path: Path) -> N
     [
         "",
         "h:8123",
+        "chdb:secret/data",
+        "chdb://secret/data",
         "ftp://u:secret@h/",
         "http://u:secret@h:port/",
         "http://u:secret@h/a-b",

@@ -8,6 +8,8 @@ import pytest
 from airis.client.cli import app
 from typer.testing import CliRunner
 
+from services import config
+
 
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
@@ -41,3 +43,10 @@ def test_a_wrong_profile_keeps_the_platform_from_starting(
     assert answer.stderr.startswith("airis: The configuration")
     assert answer.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_is_taken_from_where_the_service_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.read().data_dir == tmp_path / "data"
+    monkeypatch.setenv("AIRIS_DATA_DIR", "~/airis")
+    assert config.read().data_dir == Path.home() / "airis"

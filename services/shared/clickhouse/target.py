@@ -78,6 +78,9 @@ def read_target(dsn: str, config: ClickHouseConfig) -> Target:
         InvalidArgumentError: The DSN is none of these; the message does not repeat it.
     """
     if dsn.startswith("chdb:"):
+        # The driver takes the first part of any other path for a host, and the second for a database.
+        if not dsn.startswith("chdb:///"):
+            raise _wrong("the path in chdb:///path must be absolute")
         return Target(config.database, is_embedded=True, _arguments={"dsn": dsn, "chdb_options": _ENGINE})
     try:
         parts = urlsplit(dsn)
