@@ -83,9 +83,9 @@ class Receiver:
 class Replica:
     """One alert service with a signals endpoint of its own, so that it is known who asked."""
 
-    def __init__(self, name: str, folder: Path, signals: Signals, settings: dict[str, str]) -> None:
+    def __init__(self, process: ServiceProcess, signals: Signals) -> None:
+        self.process = process
         self.signals = signals
-        self.process = ServiceProcess("alerts", folder / name, **settings)
 
     async def start(self) -> None:
         """Returns when it serves."""
@@ -118,11 +118,11 @@ class Replicas:
             stub = alerts_pb2_grpc.AlertServiceStub(channel)
             return await getattr(stub, method)(request, metadata=self._metadata, timeout=10)
 
-    async def add_rules(self, *names: str, hosts: int = 0) -> None:
-        """Rules, each on a metric of its name, that fire for so many hosts and tell the webhook."""
+    async def add_rules(self, *names: str, hosts: int = 0, replica: int = 0) -> None:
+        """Asks a replica for rules, each on a metric of its name, that fire for so many hosts and tell the webhook."""
         for name in names:
-            for replica in self.all:
-                replica.signals.hosts[name] = tuple(f"{name}-{number}" for number in range(hosts))
+            for each in self.all:
+                each.signals.hosts[name] = tuple(f"{name}-{number}" for number in range(hosts))
             rule = pb.AlertRule(
                 display_name=name,
                 conditions=[pb.AlertRule.Condition(metric=name, threshold=90)],
@@ -130,7 +130,8 @@ class Replicas:
                 group_by=["host"],
                 channels=["channels/hook"],
             )
-            await self.call("CreateAlertRule", pb.CreateAlertRuleRequest(alert_rule=rule, alert_rule_id=name))
+            request = pb.CreateAlertRuleRequest(alert_rule=rule, alert_rule_id=name)
+            await self.call("CreateAlertRule", request, replica)
 
     async def query(self, statement: str, *arguments: object) -> list[Any]:
         """Rows of the alert store, as somebody outside sees them."""
@@ -200,7 +201,9 @@ def gaps(moments: list[datetime], interval: timedelta = INTERVAL) -> list[tuple[
 
 
 @asynccontextmanager
-async def open_replicas(folder: Path, count: int = 3) -> AsyncIterator[Replicas]:
+async def open_replicas(
+    folder: Path, count: int = 3, kind: type[ServiceProcess] = ServiceProcess
+) -> AsyncIterator[Replicas]:
     """PostgreSQL and Redis of the test's own, and replicas that were started at the same time on an empty database."""
     keys, receiver = Keys(folder / "keys"), Receiver()
     postgres, redis = make_server("postgres", folder / "postgres"), make_server("redis", folder / "redis")
@@ -236,7 +239,7 @@ async def open_replicas(folder: Path, count: int = 3) -> AsyncIterator[Replicas]
                 **postgres.settings,
                 **{key: value.replace(redis.address, proxy.address) for key, value in redis.settings.items()},
             }
-            replicas.all.append(Replica(f"replica-{number}", folder, signals, settings))
+            replicas.all.append(Replica(kind("alerts", folder / f"replica-{number}", **settings), signals))
         await asyncio.gather(*(replica.start() for replica in replicas.all))
         await replicas.audit()
         hook = pb.Channel(webhook=pb.Channel.Webhook(url=receiver.url))

@@ -18,7 +18,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ _TABLES = {
 }
 _PUBLISHING = ("before publish", "after publish", "after acknowledge")
 _COMMITTING = ("before boundary", "after boundary", "before commit", "after commit")
+_STORING = ("create", "record evaluation", "record notification")
 # Within it an answer that is ready has gone out.
 _ANSWER_SECONDS = 0.02
 
@@ -50,16 +53,21 @@ def distributed_points(name: str, role: str) -> tuple[str, ...]:
     """The points that a process of the distributed profile passes, which serves or works."""
     if role == "serve":
         return _PUBLISHING
-    inserting = _around("bulk", "refresh", "ids") if name == "logs" else _inserting(name)
+    inserting = _around("insert bulk", "insert refresh", "insert ids") if name == "logs" else _inserting(name)
     return (*_COMMITTING, *inserting)
 
 
+def alert_points() -> tuple[str, ...]:
+    """The points that a replica of the alert service passes."""
+    return (*_around(*_STORING, "evaluate", "notify"), *(f"before commit of {step}" for step in _STORING))
+
+
 def _inserting(name: str) -> tuple[str, ...]:
-    return _around(*_TABLES[name])
+    return _around(*(f"insert {table}" for table in _TABLES[name]))
 
 
 def _around(*steps: str) -> tuple[str, ...]:
-    return tuple(f"{when} insert {step}" for step in steps for when in ("before", "after"))
+    return tuple(f"{when} {step}" for step in steps for when in ("before", "after"))
 
 
 class Point:
@@ -137,6 +145,42 @@ def _put_elasticsearch_points(point: Point) -> None:
     _surround(elasticsearch_ids.StoredIds, "write", point, lambda *_: "insert ids")
 
 
+def _put_alert_points(point: Point) -> None:
+    # Only where it is used: PostgreSQL's driver is no part of the others.
+    from services.alerts import worker
+    from services.alerts.notify import delivery
+    from services.alerts.store.adapters import postgres, postgres_outbox, postgres_resources, postgres_rules
+
+    step = ContextVar("step", default="another step")
+    begin = postgres.Postgres.transaction
+
+    @asynccontextmanager
+    async def transaction(database: postgres.Postgres) -> AsyncIterator[Any]:
+        async with begin(database) as connection:
+            yield connection
+            point.reached(f"before commit of {step.get()}")
+
+    def stores(owner: Any, method: str, name: str) -> None:
+        inner = getattr(owner, method)
+
+        async def named(*arguments: Any, **others: Any) -> Any:
+            before = step.set(name)
+            try:
+                return await inner(*arguments, **others)
+            finally:
+                step.reset(before)
+
+        setattr(owner, method, named)
+        _surround(owner, method, point, lambda *_, **__: name)
+
+    postgres.Postgres.transaction = transaction  # type: ignore[method-assign]
+    stores(postgres_resources.PostgresResourceStore, "create", "create")
+    stores(postgres_rules.PostgresRuleStore, "record_evaluation", "record evaluation")
+    stores(postgres_outbox.PostgresOutbox, "sent", "record notification")
+    _surround(worker.Evaluator, "_evaluate", point, lambda *_: "evaluate")
+    _surround(delivery.Notifier, "deliver", point, lambda *_: "notify")
+
+
 def _shift_clock(file: Path) -> None:
     real = time.time_ns
     # Not `time.time`: gRPC compares it with deadlines from its own clock, which is not shifted.
@@ -162,6 +206,8 @@ def main() -> int:
     _put_points(point)
     if "logs" in sys.argv:
         _put_elasticsearch_points(point)
+    if "alerts" in sys.argv:
+        _put_alert_points(point)
     segment_bytes = int(os.environ.get("FAULTS_SEGMENT", 64 * 1024 * 1024))
     app.Journal = partial(Journal, crash_point=point.reached, segment_bytes=segment_bytes)  # type: ignore[misc,assignment]
     if clock := os.environ.get("FAULTS_CLOCK"):

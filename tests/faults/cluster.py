@@ -62,10 +62,11 @@ class Service:
         code = await asyncio.to_thread(self.process.wait_death)
         assert code == -signals.SIGKILL, f"{self.name} did not die at {point}, but ended with {code}"
 
-    def send_signal(self, number: signals.Signals) -> None:
-        """Sends a signal to the process."""
+    @property
+    def pid(self) -> int:
+        """Its process."""
         assert self.process.process is not None
-        self.process.process.send_signal(number)
+        return self.process.process.pid
 
     async def readiness(self) -> tuple[int, str]:
         """The status and the text of /readyz; 0 when it does not answer at all."""
@@ -82,8 +83,7 @@ class Service:
         return self._memory("VmHWM")
 
     def _memory(self, field: str) -> int:
-        assert self.process.process is not None
-        status = Path(f"/proc/{self.process.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal as signals
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from faults.items import SIGNALS
 from faults.load import ALERTS, Load
 from faults.matrix import MATRIX
 from faults.readback import ChdbReadBack
+from faults.standstill import family, standstill
 from platform_process import ROOT, Platform
 
 PROFILE = "embedded"
@@ -114,12 +114,8 @@ class Embedded:
         """Stops a process and all of its own for some seconds: it answers nothing, and its connections stay."""
         process = self._process(name)
         # The supervisor's children are no part of it.
-        its = [process] if name == SUPERVISOR else [process, *process.children(recursive=True)]
-        _send(its, signals.SIGSTOP)
-        try:
+        with standstill([process] if name == SUPERVISOR else family(process.pid)):
             await self.pause(4.0, at_least=1.0)
-        finally:
-            _send(its, signals.SIGCONT)
 
     def pid(self, name: str) -> int:
         """The process that a program is now."""
@@ -164,11 +160,3 @@ class Embedded:
             # After a test that failed: nothing is left, whatever state it is in.
             running.kill()
             await asyncio.to_thread(running.wait)
-
-
-def _send(processes: list[psutil.Process], number: signals.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import resource
-import signal as signals
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +16,7 @@ from faults.cluster import PROFILE, Cluster
 from faults.items import SIGNALS
 from faults.load import Load
 from faults.matrix import MATRIX
+from faults.standstill import family, standstill
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 longer = pytest.mark.faults
@@ -141,16 +141,37 @@ async def test_killed_at_every_boundary(cluster: Cluster, chance: random.Random,
 
 
 @longer
-@pytest.mark.parametrize("name", [f"{signal}-work" for signal in SIGNALS])
-async def test_a_worker_that_stood_still_beyond_its_session(cluster: Cluster, name: str) -> None:
+@pytest.mark.parametrize("name", [*(f"{signal}-{role}" for role in ROLES for signal in SIGNALS), "alerts"])
+async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
     async with under_load(cluster) as load:
-        cluster.services[name].send_signal(signals.SIGSTOP)
-        try:
-            # Long enough for the group to go on without it (session_timeout), and so for its return to be too late.
+        with standstill(family(cluster.services[name].pid)):
+            # Long enough for a worker's group to go on without it (session_timeout): its return comes too late.
             await asyncio.sleep(15)
-            await load.flows()
-        finally:
-            cluster.services[name].send_signal(signals.SIGCONT)
+            await load.flows(signals=[signal for signal in SIGNALS if name != f"{signal}-serve"])
+
+
+@longer
+@pytest.mark.parametrize(
+    ("server", "unready"),
+    [
+        ("kafka", KAFKA),
+        ("clickhouse", CLICKHOUSE),
+        ("elasticsearch", ELASTICSEARCH),
+        # Its driver waits longer than /readyz does.
+        ("postgres", {"alerts": ""}),
+        ("redis", {}),
+        ("consul", {}),
+    ],
+)
+async def test_a_server_stands_still(cluster: Cluster, server: str, unready: dict[str, str]) -> None:
+    async with under_load(cluster) as load:
+        with standstill(family(cluster.servers[server].pid)):
+            # Connections are still taken, by the kernel, and nobody reads from them.
+            await cluster.until_ready(unready)
+            if server == "kafka":
+                await asyncio.sleep(15)
+            else:
+                await load.flows()
 
 
 async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:

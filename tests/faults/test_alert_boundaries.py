@@ -1,0 +1,106 @@
+"""A replica of the alert service dies at every step from a rule to its notification: each rule is evaluated for each
+of its moments, each alert fires once, and each notification arrives once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from alert_replicas import INTERVAL, Replica, Replicas, gaps, open_replicas, until
+from faults.armed import alert_points
+from faults.armed_services import ArmedService, judged
+from faults.history import History, Outcome, Stored
+from faults.matrix import MATRIX
+
+pytestmark = [pytest.mark.servers, pytest.mark.faults, pytest.mark.timeout(1200), pytest.mark.asyncio]
+
+PROFILE = "three replicas"
+HOSTS = 3
+# A point may be passed by the others: so many rules are made until one has it passed by the victim.
+_MOST_RULES = 15
+
+
+class Rules:
+    """Rules that are sent as batches are: an item is a notification of an alert of theirs."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self.history = History()
+        self.names: list[str] = []
+        self._replicas = replicas
+
+    async def add(self, first: int) -> str:
+        """Asks one replica for another rule, and then the others if that one is gone; gives its name."""
+        name = f"rule-{len(self.names)}"
+        self.names.append(name)
+        self.history.begin(name, HOSTS)
+        count = len(self._replicas.all)
+        for number in [(first + turn) % count for turn in range(count)]:
+            try:
+                await self._replicas.add_rules(name, hosts=HOSTS, replica=number)
+            except grpc.aio.AioRpcError as error:
+                # The next replica is asked; one that knows the rule already was asked in vain for the same.
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ALREADY_EXISTS):
+                    raise
+            else:
+                break
+        self.history.settle(name, Outcome.ACKNOWLEDGED)
+        return name
+
+    async def told(self) -> dict[str, Stored]:
+        """What the webhook has heard, by rule."""
+        owners = await self._replicas.query(
+            "SELECT outbox.key, alerts.rule_id FROM outbox JOIN alerts ON alerts.id = outbox.alert_id"
+        )
+        rules = {row["key"]: row["rule_id"] for row in owners}
+        times: dict[str, list[int]] = defaultdict(list)
+        for key, count in self._replicas.receiver.keys.items():
+            times[rules[key]].append(count)
+        return {rule: Stored(sum(counts), len(counts)) for rule, counts in times.items()}
+
+
+async def die_at(replicas: Replicas, rules: Rules, number: int, point: str, count: int) -> None:
+    """A replica dies at a point, and is started again once the others have told what there was to tell."""
+    victim: Replica = replicas.all[number]
+    assert isinstance(victim.process, ArmedService)
+    victim.process.arm(point, count)
+    rules.history.fault = point
+    made = []
+    for _ in range(_MOST_RULES):
+        made.append(await rules.add(number))
+        try:
+            await until(lambda: is_dead(victim), within=INTERVAL.total_seconds())
+        except TimeoutError:
+            continue
+        break
+    else:
+        raise AssertionError(f"no replica passed {point} {count} times")
+    began = asyncio.get_running_loop().time()
+    for name in made:
+        await replicas.until_told(name, HOSTS)
+    MATRIX.recovered(PROFILE, point, {"alerts": asyncio.get_running_loop().time() - began})
+    await victim.start()
+
+
+async def is_dead(victim: Replica) -> bool:
+    """Whether it has died by its own hand."""
+    assert victim.process.process is not None
+    code = victim.process.process.poll()
+    assert code in (None, -signal.SIGKILL), victim.process.log()
+    return code is not None
+
+
+async def test_killed_at_every_boundary(tmp_path: Path, chance: random.Random) -> None:
+    async with open_replicas(tmp_path, kind=ArmedService) as replicas:
+        rules = Rules(replicas)
+        for point in chance.sample(alert_points(), len(alert_points())):
+            await die_at(replicas, rules, chance.randrange(len(replicas.all)), point, chance.randint(1, 2))
+        found = await replicas.until_evaluated(datetime.now(UTC) + 2 * INTERVAL, *rules.names)
+        assert {rule: gaps(found[rule]) for rule in rules.names} == {rule: [] for rule in rules.names}
+        assert judged(PROFILE, "alerts", rules.history, await rules.told()) == []
+        assert set((await replicas.notified()).values()) == {1}
