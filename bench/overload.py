@@ -1,8 +1,9 @@
-"""Overloads real services: `python -m bench.overload [SECONDS] [--services metrics,logs,traces] [--json FILE]`.
+"""Overloads real services: `python -m bench.overload [SECONDS] [--services metrics,logs] [--envoy] [--json FILE]`.
 
 For each service, on free ports and in a folder of its own, for a query and for ingestion: what it can do at most; that
 much offered; three times that for SECONDS (120); then half of it, to see how soon it is itself again. Health is checked
-ten times a second throughout. Ends with 1 when a goal is missed:
+ten times a second throughout, at the service's own port. Calls go there too; with --envoy they go through the Envoy of
+a whole platform, as users' calls do. Ends with 1 when a goal is missed:
 
 - goodput under overload is 0.9 of the peak;
 - p95 of what is admitted is within the contract's deadline;
@@ -23,12 +24,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
 from overload_load import HEALTH, Phase, Traffic, offer
+from platform_process import ROOT, Platform
 from service_process import ServiceProcess
 
 from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, table
@@ -37,6 +42,46 @@ from bench.overload_traffic import SERVICES, Kind, fill, kinds
 TIMES = 3.0
 _CALLERS = 16
 _HEALTH_RATE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A service that runs.
+
+    Attributes:
+        target: Where calls go.
+        health: Where its health is checked.
+        pid: Its process.
+    """
+
+    target: str
+    health: str
+    pid: int
+
+
+@contextmanager
+def alone(service: str, folder: Path) -> Iterator[Subject]:
+    """A service by itself, asked at its own port."""
+    process = ServiceProcess(service, folder)
+    process.start()
+    assert process.process is not None
+    try:
+        yield Subject(process.grpc, process.grpc, process.process.pid)
+    finally:
+        process.stop()
+
+
+@contextmanager
+def behind_envoy(service: str, folder: Path) -> Iterator[Subject]:
+    """A service of a whole platform, asked through its Envoy."""
+    # Something must be given, or it would bring the demo.
+    running = Platform(folder, "--profile", str(ROOT / "services" / "profiles" / "embedded.yaml"))
+    running.start()
+    try:
+        state = running.state()[service]
+        yield Subject(running.edge, state["address"], state["pid"])
+    finally:
+        running.stop()
 
 
 class Memory:
@@ -57,35 +102,36 @@ class Memory:
         self._ended.set()
 
 
-def overload(target: str, kind: Kind, seconds: float, memory: Memory) -> Verdict:
+def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory) -> Verdict:
     """Runs the four phases of one RPC."""
+    target, checked = subject.target, subject.health
     health = Traffic(HEALTH, _HEALTH_RATE)
     before, after = max(seconds / 8, 2.0), max(seconds / 8, 2 * RECOVERY_SECONDS)
     most = Phase("at most", before, [Traffic(kind.method, request=kind.request, callers=_CALLERS), health])
-    (peak,) = offer(target, [most], timeout=kind.deadline)
+    (peak,) = offer(target, [most], health=checked, timeout=kind.deadline)
     rate = max(peak.goodput(), 1.0)
     phases = [
         Phase("1x", before, [Traffic(kind.method, rate, kind.request), health]),
         Phase("3x", seconds, [Traffic(kind.method, TIMES * rate, kind.request), health]),
         Phase("0.5x", after, [Traffic(kind.method, 0.5 * rate, kind.request), health]),
     ]
-    once, thrice, recovering = offer(target, phases, timeout=kind.deadline)
+    once, thrice, recovering = offer(target, phases, health=checked, timeout=kind.deadline)
     return judge(kind.name, kind.deadline, peak, once, thrice, recovering, memory=memory.most)
 
 
-def measure(service: str, seconds: float) -> list[Verdict]:
+def measure(service: str, seconds: float, through_envoy: bool) -> list[Verdict]:
     """Overloads one service."""
-    with tempfile.TemporaryDirectory(prefix="airis-overload-", ignore_cleanup_errors=True) as folder:
-        process = ServiceProcess(service, Path(folder))
-        process.start()
-        assert process.process is not None
-        memory = Memory(process.process.pid)
+    start = behind_envoy if through_envoy else alone
+    with (
+        tempfile.TemporaryDirectory(prefix="airis-overload-", ignore_cleanup_errors=True) as folder,
+        start(service, Path(folder)) as subject,
+    ):
+        memory = Memory(subject.pid)
         try:
-            fill(service, process.grpc)
-            return [overload(process.grpc, kind, seconds, memory) for kind in kinds(service)]
+            fill(service, subject.target)
+            return [overload(subject, kind, seconds, memory) for kind in kinds(service)]
         finally:
             memory.end()
-            process.stop()
 
 
 def main() -> int:
@@ -93,12 +139,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=float, nargs="?", default=120.0, help="how long the overload lasts")
     parser.add_argument("--services", default=",".join(SERVICES))
+    parser.add_argument("--envoy", action="store_true", help="through the Envoy of a whole platform")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
     verdicts: list[Verdict] = []
     for service in chosen.services.split(","):
-        found = measure(service, chosen.seconds)
+        found = measure(service, chosen.seconds, chosen.envoy)
         print("\n".join(table(found)[bool(verdicts) :]), flush=True)
         verdicts += found
     met = not any(verdict.misses for verdict in verdicts)
@@ -110,6 +157,7 @@ def main() -> int:
             "load": os.getloadavg()[0],
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": chosen.seconds,
+            "envoy": chosen.envoy,
         }
         document = {"environment": environment, "ok": met, "rpcs": [verdict.document() for verdict in verdicts]}
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

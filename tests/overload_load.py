@@ -130,11 +130,11 @@ Made: TypeAlias = tuple[str, float, float, str, float | None]
 
 
 class _Load:
-    def __init__(self, target: str, timeout: float, seed: int) -> None:
+    def __init__(self, target: str, health: str, timeout: float, seed: int) -> None:
         self._timeout = timeout
         self._dice = random.Random(seed)
         # Health checks come from a supervisor, not through the connection that is overloaded.
-        self._supervisor = grpc.aio.insecure_channel(target, (("grpc.use_local_subchannel_pool", 1),))
+        self._supervisor = grpc.aio.insecure_channel(health, (("grpc.use_local_subchannel_pool", 1),))
         self._bare = grpc.aio.insecure_channel(target)
         never = BreakerSettings(consecutive_failures=1_000_000, failure_rate=None)
         self._wrapped = wrap(grpc.aio.insecure_channel(target), ClientSettings(breaker=never))
@@ -213,19 +213,28 @@ def _since(began: float, call: Made) -> Made:
     return (call[0], call[1] - began, *call[2:])
 
 
-def offer(target: str, phases: Sequence[Phase], *, timeout: float = 1.0, seed: int = 1) -> list[Report]:
+def offer(
+    target: str, phases: Sequence[Phase], *, health: str = "", timeout: float = 1.0, seed: int = 1
+) -> list[Report]:
     """Offers load.
 
     Args:
         target: Host and port.
         phases: The run.
+        health: Host and port where its health is checked; empty: the target's.
         timeout: Seconds that each call is given.
         seed: Of the arrivals.
 
     Returns:
         A report of each phase.
     """
-    run = {"target": target, "timeout": timeout, "seed": seed, "phases": [dataclasses.asdict(p) for p in phases]}
+    run = {
+        "target": target,
+        "health": health or target,
+        "timeout": timeout,
+        "seed": seed,
+        "phases": [dataclasses.asdict(p) for p in phases],
+    }
     longest = sum(phase.seconds for phase in phases) + timeout + 60.0
     done = subprocess.run(
         [sys.executable, __file__],
@@ -244,7 +253,8 @@ def offer(target: str, phases: Sequence[Phase], *, timeout: float = 1.0, seed: i
 async def _main() -> None:
     asked = json.load(sys.stdin)
     phases = [Phase(**{**phase, "traffic": [Traffic(**of) for of in phase["traffic"]]}) for phase in asked["phases"]]
-    json.dump(await _Load(asked["target"], asked["timeout"], asked["seed"]).run(phases), sys.stdout)
+    load = _Load(asked["target"], asked["health"], asked["timeout"], asked["seed"])
+    json.dump(await load.run(phases), sys.stdout)
 
 
 if __name__ == "__main__":
