@@ -194,7 +194,7 @@ class Checker:
 
     def _violation(self, row: SeriesRow, is_sample: bool) -> FieldViolation | None:
         labels = row.labels
-        if not _NAME.fullmatch(row.metric):
+        if not _is_name(row.metric):
             return FieldViolation(
                 "name",
                 "must be 1 to 255 characters: a letter, '_' or ':', then letters, digits and '_ . : / -'",
@@ -230,6 +230,11 @@ class Checker:
         return None
 
 
+@lru_cache(maxsize=10_000)
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
 _KINDS = {kind.value: kind.name for kind in Kind}
 _KIND_NAMES = frozenset(_KINDS.values())
 _DISTRIBUTION_NAMES = frozenset(kind.name for kind in DISTRIBUTION_KINDS)
@@ -241,7 +246,8 @@ def _no_violation(_row: SeriesRow, _is_sample: bool) -> None:
 
 
 def _series(points: Points, table: pa.Table, tenant: str) -> Iterator[SeriesRow]:
-    metrics = points.metrics.take(table.column("metric")).to_pylist()
+    of_metrics = points.metrics.to_pylist()
+    metrics = [of_metrics[at] for at in table.column("metric").to_pylist()]
     resources = table.column("resource").to_pylist()
     shared = {at: points.reader.shared(points.resources[at]) for at in set(resources)}
     for metric, resource, own in zip(metrics, resources, points.reader.own(table.column("labels")), strict=True):

@@ -55,8 +55,6 @@ _DISTRIBUTIONS = Source("distributions", _POINT, "timestamp")
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
 _MAX_VALUES = 1000
-# Large, as the labels of all series of an insert may be more than 2 GiB: Arrow ends the process at smaller maps.
-_LABELS_TYPE = pa.map_(pa.large_string(), pa.large_string())
 
 
 class ClickHouseMetricStore:
@@ -212,6 +210,10 @@ class ClickHouseMetricStore:
 
 def series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
     """Rows of the table `series`; `received_at` in nanoseconds since 1970."""
+    # Large, as the labels of all series of an insert may be more than 2 GiB: Arrow ends the process at smaller maps.
+    keys = [key for row in rows for key in row.labels]
+    values = [value for row in rows for value in row.labels.values()]
+    offsets = np.cumsum([0, *(len(row.labels) for row in rows)], dtype=np.int32)
     return pa.table(
         {
             "tenant": pa.array([row.tenant for row in rows], pa.string()),
@@ -219,7 +221,9 @@ def series_table(rows: Sequence[SeriesRow], received_at: int) -> pa.Table:
             "series_id": pa.array([row.series_id for row in rows], pa.uint64()),
             "kind": pa.array([row.kind for row in rows], pa.string()),
             "unit": pa.array([row.unit for row in rows], pa.string()),
-            "labels": pa.array([list(row.labels.items()) for row in rows], _LABELS_TYPE),
+            "labels": pa.MapArray.from_arrays(
+                pa.array(offsets), pa.array(keys, pa.large_string()), pa.array(values, pa.large_string())
+            ),
             "metadata": pa.array([row.metadata for row in rows], pa.large_string()),
             "last_seen": milliseconds(np.full(len(rows), received_at, np.int64)),
         }
