@@ -17,7 +17,13 @@ from services.logs.model import (
     Selection,
 )
 from services.shared.bus.port import Header, Position
+from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
+
+MAX_GROUPS = 1000
+"""The groups of a count: the largest."""
+MAX_BUCKETS = 200_000
+"""The buckets of all groups of a count together."""
 
 
 class LogWriter(Protocol):
@@ -58,13 +64,21 @@ class LogReader(Protocol):
         ...
 
     async def count(self, query: CountQuery, condition: Checked | None, timeout: float) -> Counts:
-        """Counts by bucket and group: the 1,000 largest groups, equal ones by their fields. `query.step` is not 0.
+        """Counts by bucket and group: the `MAX_GROUPS` largest, equal ones by their fields. `query.step` is not 0.
 
         Raises:
-            ResourceExhaustedError: The groups have too many buckets.
+            ResourceExhaustedError: See `too_many_buckets`.
         """
         ...
 
     async def sample(self, selection: Selection, condition: Checked | None, limit: int, timeout: float) -> list[Sample]:
         """The newest entries, the newest first; messages cut to 1,000 characters."""
         ...
+
+
+def too_many_buckets() -> ResourceExhaustedError:
+    """What a count raises whose groups have more than `MAX_BUCKETS` together."""
+    return ResourceExhaustedError(
+        f"The result has more than {MAX_BUCKETS} buckets. Ask for a shorter range, a longer step or fewer groups.",
+        reason="RESULT_TOO_LARGE",
+    )

@@ -27,13 +27,13 @@ from services.logs.model import (
     Selection,
 )
 from services.logs.store.adapters import clickhouse_sql
+from services.logs.store.port import MAX_BUCKETS, too_many_buckets
 from services.shared.bus.port import Header, Position
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.ids import StoredIds
 from services.shared.clickhouse.inserts import Inserts, Rollup, Source
 from services.shared.clickhouse.migrations import migrate
-from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
 
 _IDS_TABLE = "log_known_ids"
@@ -51,7 +51,6 @@ _LOGS = Source(
         ),
     ),
 )
-_MAX_BUCKETS = 200_000
 
 
 class ClickHouseLogStore:
@@ -105,12 +104,8 @@ class ClickHouseLogStore:
         """See `LogReader.count`."""
         sql, parameters = clickhouse_sql.count(query, condition)
         rows = await self._clickhouse.rows(sql, parameters, timeout=timeout)
-        if sum(len(row["buckets"]) for row in rows) > _MAX_BUCKETS:
-            raise ResourceExhaustedError(
-                f"The result has more than {_MAX_BUCKETS} buckets. Ask for a shorter range, a longer step or fewer "
-                "groups.",
-                reason="RESULT_TOO_LARGE",
-            )
+        if sum(len(row["buckets"]) for row in rows) > MAX_BUCKETS:
+            raise too_many_buckets()
         groups = [
             CountGroup(_fields(query.group_by, row["g"]), row["n"], [tuple(pair.values()) for pair in row["buckets"]])
             for row in rows

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.logs.model import METADATA_COLUMNS, PLAIN_COLUMNS, Arrived, CountQuery, SearchQuery, Selection
+from services.logs.store.port import MAX_GROUPS
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
 from services.shared.filter.tree import AllOf, AnyOf, Negation, TermMatch
 
 Statement = tuple[str, dict[str, object]]
 
-MAX_GROUPS = 1000
 SAMPLE_CHARACTERS = 1000
 
 _MINUTE_NS = 60_000_000_000

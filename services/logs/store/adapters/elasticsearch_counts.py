@@ -12,10 +12,8 @@ from typing import Any
 
 from services.logs.model import CountGroup, CountQuery, Counts, Level
 from services.logs.store.adapters.elasticsearch_queries import MILLISECOND_NS
-from services.shared.errors import ResourceExhaustedError
+from services.logs.store.port import MAX_BUCKETS, MAX_GROUPS, too_many_buckets
 
-_MAX_GROUPS = 1000
-_MAX_BUCKETS = 200_000
 _MAX_HELD = 1_000_000
 
 
@@ -45,7 +43,7 @@ class Largest:
             self._groups.setdefault(group, []).append((key["t"] * MILLISECOND_NS, count))
             self._total += count
         self._held += len(buckets)
-        if len(self._groups) > 2 * _MAX_GROUPS or self._held > _MAX_HELD:
+        if len(self._groups) > 2 * MAX_GROUPS or self._held > _MAX_HELD:
             # The last group may go on in the next page, one in parts in any, and be large yet.
             last = next(reversed(self._groups))
             kept = dict(self._largest())
@@ -53,13 +51,13 @@ class Largest:
             self._groups = kept
             self._held = sum(len(found) for found in kept.values())
         if self._held > _MAX_HELD:
-            raise _too_many()
+            raise too_many_buckets()
 
     def counts(self) -> Counts:
         """The answer. Raises: ResourceExhaustedError."""
         largest = [(group, _by_time(buckets)) for group, buckets in self._largest()]
-        if sum(len(buckets) for _, buckets in largest) > _MAX_BUCKETS:
-            raise _too_many()
+        if sum(len(buckets) for _, buckets in largest) > MAX_BUCKETS:
+            raise too_many_buckets()
         groups = [
             CountGroup(self._fields(group), sum(count for _, count in buckets), buckets) for group, buckets in largest
         ]
@@ -69,7 +67,7 @@ class Largest:
         def rank(item: tuple[tuple[str, ...], list[tuple[int, int]]]) -> tuple[int, tuple[str, ...]]:
             return -sum(count for _, count in item[1]), item[0]
 
-        return sorted(self._groups.items(), key=rank)[:_MAX_GROUPS]
+        return sorted(self._groups.items(), key=rank)[:MAX_GROUPS]
 
     def _fields(self, group: tuple[str, ...]) -> dict[str, str]:
         return {
@@ -83,10 +81,3 @@ def _by_time(buckets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     for at, count in buckets:
         found[at] += count
     return sorted(found.items())
-
-
-def _too_many() -> ResourceExhaustedError:
-    return ResourceExhaustedError(
-        f"The result has more than {_MAX_BUCKETS} buckets. Ask for a shorter range, a longer step or fewer groups.",
-        reason="RESULT_TOO_LARGE",
-    )
