@@ -97,71 +97,71 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         self._trials = methods.trials
 
     async def CreateAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.create(tenant(context), request.alert_rule, request.alert_rule_id)
+        return await self._rules.create(tenant(), request.alert_rule, request.alert_rule_id)
 
     async def GetAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.get(tenant(context), request.name)
+        return await self._rules.get(tenant(), request.name)
 
     async def ListAlertRules(self, request: Any, context: Any) -> Any:
-        rules, token = await self._rules.list(tenant(context), request, rule_filter(request.filter))
+        rules, token = await self._rules.list(tenant(), request, rule_filter(request.filter))
         return pb.ListAlertRulesResponse(alert_rules=rules, next_page_token=token)
 
     async def UpdateAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.update(tenant(context), request.alert_rule, request)
+        return await self._rules.update(tenant(), request.alert_rule, request)
 
     async def DeleteAlertRule(self, request: Any, context: Any) -> Any:
-        return await self._rules.delete(tenant(context), request)
+        return await self._rules.delete(tenant(), request)
 
     async def CreateSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.create(tenant(context), request.silence, request.silence_id)
+        return await self._silences.create(tenant(), request.silence, request.silence_id)
 
     async def GetSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.get(tenant(context), request.name)
+        return await self._silences.get(tenant(), request.name)
 
     async def ListSilences(self, request: Any, context: Any) -> Any:
-        silences, token = await self._silences.list(tenant(context), request)
+        silences, token = await self._silences.list(tenant(), request)
         return pb.ListSilencesResponse(silences=silences, next_page_token=token)
 
     async def UpdateSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.update(tenant(context), request.silence, request)
+        return await self._silences.update(tenant(), request.silence, request)
 
     async def DeleteSilence(self, request: Any, context: Any) -> Any:
-        return await self._silences.delete(tenant(context), request)
+        return await self._silences.delete(tenant(), request)
 
     async def CreateChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.create(tenant(context), request.channel, request.channel_id)
+        return await self._channels.create(tenant(), request.channel, request.channel_id)
 
     async def GetChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.get(tenant(context), request.name)
+        return await self._channels.get(tenant(), request.name)
 
     async def ListChannels(self, request: Any, context: Any) -> Any:
-        channels, token = await self._channels.list(tenant(context), request)
+        channels, token = await self._channels.list(tenant(), request)
         return pb.ListChannelsResponse(channels=channels, next_page_token=token)
 
     async def UpdateChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.update(tenant(context), request.channel, request)
+        return await self._channels.update(tenant(), request.channel, request)
 
     async def DeleteChannel(self, request: Any, context: Any) -> Any:
-        return await self._channels.delete(tenant(context), request)
+        return await self._channels.delete(tenant(), request)
 
     async def CreateEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.create(tenant(context), request.escalation_policy, request.escalation_policy_id)
+        return await self._policies.create(tenant(), request.escalation_policy, request.escalation_policy_id)
 
     async def GetEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.get(tenant(context), request.name)
+        return await self._policies.get(tenant(), request.name)
 
     async def ListEscalationPolicies(self, request: Any, context: Any) -> Any:
-        policies, token = await self._policies.list(tenant(context), request)
+        policies, token = await self._policies.list(tenant(), request)
         return pb.ListEscalationPoliciesResponse(escalation_policies=policies, next_page_token=token)
 
     async def UpdateEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.update(tenant(context), request.escalation_policy, request)
+        return await self._policies.update(tenant(), request.escalation_policy, request)
 
     async def DeleteEscalationPolicy(self, request: Any, context: Any) -> Any:
-        return await self._policies.delete(tenant(context), request)
+        return await self._policies.delete(tenant(), request)
 
     async def TestAlertRule(self, request: Any, context: Any) -> Any:
-        trial = await self._trials.run(tenant(context), resource_id(request.name, "alertRules"))
+        trial = await self._trials.run(tenant(), resource_id(request.name, "alertRules"))
         groups = [
             pb.TestAlertRuleResponse.Group(
                 labels=dict(group.group),
@@ -178,31 +178,31 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
         )
 
     async def GetAlert(self, request: Any, context: Any) -> Any:
-        return convert.write_alert(await self._alerts.get(tenant(context), resource_id(request.name, "alerts")))
+        return convert.write_alert(await self._alerts.get(tenant(), resource_id(request.name, "alerts")))
 
     async def ListAlerts(self, request: Any, context: Any) -> Any:
-        page = await self._alerts.list(tenant(context), request.filter, request.page_size, _after(request))
+        page = await self._alerts.list(tenant(), request.filter, request.page_size, _after(request))
         alerts = [convert.write_alert(alert) for alert in page.items]
         return pb.ListAlertsResponse(alerts=alerts, next_page_token=_next_token(request, page))
 
     async def AcknowledgeAlert(self, request: Any, context: Any) -> Any:
-        return await self._by_hand(self._alerts.acknowledge, request, context)
+        return await self._by_hand(self._alerts.acknowledge, request)
 
     async def ResolveAlert(self, request: Any, context: Any) -> Any:
-        return await self._by_hand(self._alerts.resolve, request, context)
+        return await self._by_hand(self._alerts.resolve, request)
 
     async def ListAlertEvents(self, request: Any, context: Any) -> Any:
         (after,) = decode_page_token(request, int) or [0]
         if after >= 2**63:
             raise invalid_page_token()
         alert = "" if request.parent == f"alerts/{_ALL}" else resource_id(request.parent, "alerts", "parent")
-        page = await self._alerts.events(tenant(context), alert, request.page_size, after)
+        page = await self._alerts.events(tenant(), alert, request.page_size, after)
         events = [convert.write_event(event) for event in page.items]
         return pb.ListAlertEventsResponse(events=events, next_page_token=_next_token(request, page))
 
     async def WatchAlerts(self, request: Any, context: Any) -> AsyncIterator[Any]:
         limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
-        watch = await self._alerts.watch(tenant(context), request.filter)
+        watch = await self._alerts.watch(tenant(), request.filter)
         await tell_begun(context)
         count = 0
         async with aclosing(_until(watch, limits.seconds)) as events:
@@ -212,8 +212,8 @@ class AlertServicer(alerts_pb2_grpc.AlertServiceServicer):
                 if count == limits.count:
                     return
 
-    async def _by_hand(self, act: Callable[[str, str, str, str], Awaitable[Any]], request: Any, context: Any) -> Any:
-        alert = await act(tenant(context), resource_id(request.name, "alerts"), request.actor, request.comment)
+    async def _by_hand(self, act: Callable[[str, str, str, str], Awaitable[Any]], request: Any) -> Any:
+        alert = await act(tenant(), resource_id(request.name, "alerts"), request.actor, request.comment)
         return convert.write_alert(alert)
 
 

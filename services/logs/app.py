@@ -16,11 +16,11 @@ from services.logs.config import LogsConfig
 from services.logs.ingest import Checker, LogIngest
 from services.logs.model import LogColumns
 from services.logs.query import LogQuery
-from services.logs.rpc import DOMAIN, INGEST, RAW, LogServicer
+from services.logs.rpc import DOMAIN, RAW, LogServicer
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
 from services.logs.store.port import LogReader, LogWriter
 from services.logs.tail import LogTail
-from services.shared.app import open_bus
+from services.shared.app import open_bus, otlp_binding, serve
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -28,9 +28,7 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
-from services.shared.rpc.ingest_methods import OtlpServicer
-from services.shared.rpc.otlp_http import OtlpHttp
-from services.shared.rpc.server import Binding, Endpoints, Ready
+from services.shared.rpc.server import Binding
 
 _SERVICE = logs_pb2.DESCRIPTOR.services_by_name["LogService"]
 _OTLP_SERVICE = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]
@@ -73,27 +71,13 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
     tail = LogTail(query, bus, time.monotonic)
     servicer = LogServicer(LogIngest(convert.read, checker, intake), query, tail, time.time_ns)
 
-    def endpoints(ready: Ready) -> Endpoints:
-        return Endpoints(
-            host=settings.host,
-            grpc_port=config.grpc_port + settings.port_offset,
-            http_port=config.http_port + settings.port_offset,
-            domain=DOMAIN,
-            bindings=()
-            if settings.role == "work"
-            else (
-                Binding(_SERVICE, servicer, RAW),
-                Binding(
-                    _OTLP_SERVICE,
-                    OtlpServicer(servicer.ingest),
-                    frozenset({"Export"}),
-                    policy_of=f"/{_SERVICE.full_name}/IngestLogs",
-                    otlp=("/v1/logs", OtlpHttp(servicer.ingest.export, INGEST.otlp[0], DOMAIN)),
-                ),
-            ),
-            ready=ready,
-            auth=settings.auth,
-        )
+    endpoints = serve(
+        settings,
+        config,
+        DOMAIN,
+        Binding(_SERVICE, servicer, RAW),
+        otlp_binding(_OTLP_SERVICE, "/v1/logs", servicer.ingest, f"/{_SERVICE.full_name}/IngestLogs"),
+    )
 
     async def work() -> None:
         async with asyncio.TaskGroup() as group:

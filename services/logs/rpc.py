@@ -55,19 +55,19 @@ class LogServicer:
         self._clock = clock
 
     async def IngestLogs(self, payload: bytes, context: Context) -> logs_pb2.IngestLogsResponse:
-        return await self.ingest.unary(payload, context)
+        return await self.ingest.unary(payload)
 
     def StreamLogs(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[logs_pb2.StreamLogsResponse]:
-        return self.ingest.stream(requests, context)
+        return self.ingest.stream(requests)
 
     async def SearchLogs(self, request: logs_pb2.SearchLogsRequest, context: Context) -> logs_pb2.SearchLogsResponse:
         size = request.page_size or _DEFAULT_PAGE
-        chosen, further = self._page(request, context, int, int)
+        chosen, further = self._page(request, int, int)
         after = Cursor(*further) if further else None
         query = convert.search_query(request, chosen, size + 1, after)
-        found = await self._query.search(query, remaining(context))
+        found = await self._query.search(query, remaining())
         entries = next(convert.fitting(found.entries[:size]), [])
         token = ""
         if len(entries) < len(found.entries):
@@ -85,7 +85,7 @@ class LogServicer:
     ) -> AsyncIterator[logs_pb2.TailLogsResponse]:
         limits = Limits.of(request, context, rest_count=100, rest_seconds=60.0)
         now = self._clock()
-        recent = Selection(tenant(context), request.filter, now - times.HOUR_NS, now + 1)
+        recent = Selection(tenant(), request.filter, now - times.HOUR_NS, now + 1)
         followed = await self._tail.follow(recent, request.backlog, limits.seconds)
         # Nothing which is stored from now on is missed.
         await tell_begun(context)
@@ -99,14 +99,14 @@ class LogServicer:
                     return
 
     async def CountLogs(self, request: logs_pb2.CountLogsRequest, context: Context) -> logs_pb2.CountLogsResponse:
-        query = convert.count_query(request, tenant(context), self._clock())
-        return convert.count_response(await self._query.count(query, remaining(context)))
+        query = convert.count_query(request, tenant(), self._clock())
+        return convert.count_response(await self._query.count(query, remaining()))
 
     async def ListLogPatterns(
         self, request: logs_pb2.ListLogPatternsRequest, context: Context
     ) -> logs_pb2.ListLogPatternsResponse:
-        chosen, first, end = self._slice(request, context)
-        found, sampled = await self._query.patterns(chosen, remaining(context))
+        chosen, first, end = self._slice(request)
+        found, sampled = await self._query.patterns(chosen, remaining())
         return logs_pb2.ListLogPatternsResponse(
             patterns=[convert.log_pattern(pattern) for pattern in found[first:end]],
             next_page_token=_next_slice(request, chosen, end) if end < len(found) else "",
@@ -121,8 +121,8 @@ class LogServicer:
             raise InvalidArgumentError(
                 "step must be at least 10 s.", violations=(FieldViolation("step", "must be at least 10 s"),)
             )
-        chosen, first, end = self._slice(request, context)
-        found = await self._query.anomalies(chosen, step, remaining(context))
+        chosen, first, end = self._slice(request)
+        found = await self._query.anomalies(chosen, step, remaining())
         return logs_pb2.ListLogAnomaliesResponse(
             anomalies=[convert.log_anomaly(anomaly) for anomaly in found[first:end]],
             next_page_token=_next_slice(request, chosen, end) if end < len(found) else "",
@@ -143,18 +143,18 @@ class LogServicer:
     async def DeleteLogPipeline(self, request: logs_pb2.DeleteLogPipelineRequest, context: Context) -> NoReturn:
         _refuse_pipelines()
 
-    def _page(self, request: Any, context: Context, *types: type) -> tuple[Selection, list[int]]:
+    def _page(self, request: Any, *types: type) -> tuple[Selection, list[int]]:
         """The entries that a request is about, and where to go on. The first page fixes the range for all."""
         cursor = pages.decode_page_token(request, int, int, *types)
         if cursor is None:
-            return convert.selection(request, tenant(context), self._clock()), []
+            return convert.selection(request, tenant(), self._clock()), []
         start, end, *further = cursor
         if not 0 <= start < end < _LATEST_NS or any(value >= _LATEST_NS for value in further):
             raise pages.invalid_page_token()
-        return Selection(tenant(context), request.filter, start, end), further
+        return Selection(tenant(), request.filter, start, end), further
 
-    def _slice(self, request: Any, context: Context) -> tuple[Selection, int, int]:
-        chosen, further = self._page(request, context, int)
+    def _slice(self, request: Any) -> tuple[Selection, int, int]:
+        chosen, further = self._page(request, int)
         first = further[0] if further else 0
         return chosen, first, first + (request.page_size or _DEFAULT_PAGE)
 

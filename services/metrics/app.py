@@ -15,10 +15,10 @@ from services.metrics.ingest import Checker, MetricIngest
 from services.metrics.known_requests import KnownRequests
 from services.metrics.model import MetricColumns
 from services.metrics.query import MetricQuery
-from services.metrics.rpc import DOMAIN, INGEST, RAW, MetricsServicer
+from services.metrics.rpc import DOMAIN, RAW, MetricsServicer
 from services.metrics.series import SeriesIndex
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
-from services.shared.app import open_bus
+from services.shared.app import open_bus, otlp_binding, serve
 from services.shared.application import Parts, Place, SignalApplication
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -26,9 +26,7 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
-from services.shared.rpc.ingest_methods import OtlpServicer
-from services.shared.rpc.otlp_http import OtlpHttp
-from services.shared.rpc.server import Binding, Endpoints, Ready
+from services.shared.rpc.server import Binding
 
 _SERVICE = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
 _OTLP_SERVICE = metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"]
@@ -64,27 +62,13 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
     ingest = MetricIngest(convert.read, Checker(config, seen), intake, known)
     servicer = MetricsServicer(ingest, MetricQuery(store), time.time_ns)
 
-    def endpoints(ready: Ready) -> Endpoints:
-        return Endpoints(
-            host=settings.host,
-            grpc_port=config.grpc_port + settings.port_offset,
-            http_port=config.http_port + settings.port_offset,
-            domain=DOMAIN,
-            bindings=()
-            if settings.role == "work"
-            else (
-                Binding(_SERVICE, servicer, RAW),
-                Binding(
-                    _OTLP_SERVICE,
-                    OtlpServicer(servicer.ingest),
-                    frozenset({"Export"}),
-                    policy_of=f"/{_SERVICE.full_name}/IngestMetrics",
-                    otlp=("/v1/metrics", OtlpHttp(servicer.ingest.export, INGEST.otlp[0], DOMAIN)),
-                ),
-            ),
-            ready=ready,
-            auth=settings.auth,
-        )
+    endpoints = serve(
+        settings,
+        config,
+        DOMAIN,
+        Binding(_SERVICE, servicer, RAW),
+        otlp_binding(_OTLP_SERVICE, "/v1/metrics", servicer.ingest, f"/{_SERVICE.full_name}/IngestMetrics"),
+    )
 
     def work() -> Coroutine[Any, Any, None]:
         return worker.run(bus, store, index, repeats, replay.decode_all)

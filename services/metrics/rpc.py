@@ -46,19 +46,19 @@ class MetricsServicer:
         self._clock = clock
 
     async def IngestMetrics(self, payload: bytes, context: Context) -> metrics_pb2.IngestMetricsResponse:
-        return await self.ingest.unary(payload, context)
+        return await self.ingest.unary(payload)
 
     def StreamMetrics(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[metrics_pb2.StreamMetricsResponse]:
-        return self.ingest.stream(requests, context)
+        return self.ingest.stream(requests)
 
     async def QueryMetrics(
         self, request: metrics_pb2.QueryMetricsRequest, context: Context
     ) -> metrics_pb2.QueryMetricsResponse:
         now = self._clock()
-        query = convert.range_query(request, tenant(context), now)
-        result = await self._query.query(query, now // times.MILLISECOND_NS, remaining(context))
+        query = convert.range_query(request, tenant(), now)
+        result = await self._query.query(query, now // times.MILLISECOND_NS, remaining())
         return convert.query_response(result)
 
     async def ListMetrics(
@@ -66,7 +66,7 @@ class MetricsServicer:
     ) -> metrics_pb2.ListMetricsResponse:
         size = request.page_size or _DEFAULT_PAGE
         (after,) = pages.decode_page_token(request, str) or [""]
-        found = await self._query.metrics(tenant(context), request.filter, after, size + 1, remaining(context))
+        found = await self._query.metrics(tenant(), request.filter, after, size + 1, remaining())
         return metrics_pb2.ListMetricsResponse(
             metrics=[convert.metric_descriptor(item) for item in found[:size]],
             next_page_token=pages.encode_page_token(request, [found[size - 1].metric]) if len(found) > size else "",
@@ -77,9 +77,7 @@ class MetricsServicer:
     ) -> metrics_pb2.ListLabelsResponse:
         size = request.page_size or _DEFAULT_PAGE
         (after,) = pages.decode_page_token(request, str) or [""]
-        found = await self._query.labels(
-            tenant(context), request.metric, request.filter, after, size + 1, remaining(context)
-        )
+        found = await self._query.labels(tenant(), request.metric, request.filter, after, size + 1, remaining())
         return metrics_pb2.ListLabelsResponse(
             labels=[convert.label(item) for item in found[:size]],
             next_page_token=pages.encode_page_token(request, [found[size - 1].key]) if len(found) > size else "",
@@ -90,9 +88,7 @@ class MetricsServicer:
     ) -> metrics_pb2.ListSeriesResponse:
         size = request.page_size or _DEFAULT_PAGE
         (after,) = pages.decode_page_token(request, int) or [-1]
-        found = await self._query.series(
-            tenant(context), request.metric, request.filter, after, size + 1, remaining(context)
-        )
+        found = await self._query.series(tenant(), request.metric, request.filter, after, size + 1, remaining())
         return metrics_pb2.ListSeriesResponse(
             series=[convert.series(item) for item in found[:size]],
             next_page_token=pages.encode_page_token(request, [found[size - 1].series_id]) if len(found) > size else "",
@@ -103,7 +99,7 @@ class MetricsServicer:
     ) -> AsyncIterator[metrics_pb2.WatchMetricsResponse]:
         limits = Limits.of(request, context, rest_count=10, rest_seconds=60.0)
         interval = times.duration_ns(request.interval) / 1e9 or _WATCH_INTERVAL
-        asked = convert.range_query(request.query, tenant(context), self._clock())
+        asked = convert.range_query(request.query, tenant(), self._clock())
         width_ns = (asked.end - asked.start) * times.MILLISECOND_NS
         async for _ in ticks(interval, limits, asyncio.get_running_loop().time):
             now = self._clock()
@@ -112,7 +108,7 @@ class MetricsServicer:
             query.start_time.CopyFrom(times.to_timestamp(now - width_ns))
             query.end_time.CopyFrom(times.to_timestamp(now))
             result = await self._query.query(
-                convert.range_query(query, tenant(context), now), now // times.MILLISECOND_NS, QUERY_SECONDS
+                convert.range_query(query, tenant(), now), now // times.MILLISECOND_NS, QUERY_SECONDS
             )
             yield metrics_pb2.WatchMetricsResponse(
                 result=convert.query_response(result), evaluation_time=times.to_timestamp(now)

@@ -11,7 +11,7 @@ from airis.traces.v1 import traces_pb2
 from jaeger.storage.v2 import dependency_storage_pb2, trace_storage_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from services.shared.app import open_bus
+from services.shared.app import open_bus, otlp_binding, serve
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -19,16 +19,14 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
-from services.shared.rpc.ingest_methods import OtlpServicer
-from services.shared.rpc.otlp_http import OtlpHttp
-from services.shared.rpc.server import Binding, Endpoints, Ready
+from services.shared.rpc.server import Binding
 from services.traces import convert, worker
 from services.traces.config import TracesConfig
 from services.traces.ingest import Checker, SpanIngest
 from services.traces.jaeger_rpc import DependencyServicer, JaegerTraceServicer
 from services.traces.model import SpanColumns
 from services.traces.query import TraceQuery
-from services.traces.rpc import DOMAIN, INGEST, RAW, TraceServicer
+from services.traces.rpc import DOMAIN, RAW, TraceServicer
 from services.traces.store.adapters.clickhouse import ClickHouseTraceStore
 from services.traces.store.adapters.jaeger import JaegerTraceStore
 from services.traces.store.adapters.jaeger_client import Jaeger
@@ -104,28 +102,14 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
         ),
     )
 
-    def endpoints(ready: Ready) -> Endpoints:
-        return Endpoints(
-            host=settings.host,
-            grpc_port=config.grpc_port + settings.port_offset,
-            http_port=config.http_port + settings.port_offset,
-            domain=DOMAIN,
-            bindings=()
-            if settings.role == "work"
-            else (
-                Binding(_SERVICE, servicer, RAW),
-                Binding(
-                    _OTLP_SERVICE,
-                    OtlpServicer(servicer.ingest),
-                    frozenset({"Export"}),
-                    policy_of=f"/{_SERVICE.full_name}/IngestSpans",
-                    otlp=("/v1/traces", OtlpHttp(servicer.ingest.export, INGEST.otlp[0], DOMAIN)),
-                ),
-                *jaeger,
-            ),
-            ready=ready,
-            auth=settings.auth,
-        )
+    endpoints = serve(
+        settings,
+        config,
+        DOMAIN,
+        Binding(_SERVICE, servicer, RAW),
+        otlp_binding(_OTLP_SERVICE, "/v1/traces", servicer.ingest, f"/{_SERVICE.full_name}/IngestSpans"),
+        *jaeger,
+    )
 
     def work() -> Coroutine[Any, Any, None]:
         return worker.run(bus, store, keeping.edges, config, time.time_ns, repeats, replay.decode_all)

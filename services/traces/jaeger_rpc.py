@@ -47,7 +47,7 @@ class JaegerTraceServicer:
             raise InvalidArgumentError(f"At most {_MAX_TRACE_IDS} traces can be asked for at once.")
         for trace_id in [jaeger_query.trace_id(each.trace_id) for each in request.query]:
             try:
-                spans = await self._query.trace(tenant(context), trace_id, remaining(context))
+                spans = await self._query.trace(tenant(), trace_id, remaining())
             except NotFoundError:
                 continue
             for part in jaeger_query.parts(spans):
@@ -60,7 +60,7 @@ class JaegerTraceServicer:
         names: list[str] = []
         while len(names) < _MAX_NAMES:
             after = names[-1] if names else ""
-            page = await self._query.services(tenant(context), start, end, after, _PAGE, remaining(context))
+            page = await self._query.services(tenant(), start, end, after, _PAGE, remaining())
             names += [each.service for each in page]
             if len(page) < _PAGE:
                 return trace_storage_pb2.GetServicesResponse(services=names)
@@ -73,9 +73,7 @@ class JaegerTraceServicer:
         kind = jaeger_query.span_kind(request.span_kind)
         answer, after, seen = trace_storage_pb2.GetOperationsResponse(), ("", 0), 0
         while seen < _MAX_NAMES:
-            page = await self._query.operations(
-                tenant(context), request.service, start, end, after, _PAGE, remaining(context)
-            )
+            page = await self._query.operations(tenant(), request.service, start, end, after, _PAGE, remaining())
             for each in page:
                 if kind is None or each.kind is kind:
                     answer.operations.add(name=each.operation, span_kind=each.kind.name.lower())
@@ -88,12 +86,12 @@ class JaegerTraceServicer:
     async def FindTraces(
         self, request: trace_storage_pb2.FindTracesRequest, context: Context
     ) -> AsyncIterator[trace_pb2.TracesData]:
-        owner = tenant(context)
-        found = await self._search(request, context)
+        owner = tenant()
+        found = await self._search(request)
 
         async def whole(trace: TraceSummary) -> list[Span]:
             try:
-                return await self._query.trace(owner, trace.trace_id, remaining(context))
+                return await self._query.trace(owner, trace.trace_id, remaining())
             except NotFoundError:
                 return []
             except ResourceExhaustedError as error:
@@ -109,12 +107,12 @@ class JaegerTraceServicer:
     async def FindTraceIDs(
         self, request: trace_storage_pb2.FindTracesRequest, context: Context
     ) -> trace_storage_pb2.FindTraceIDsResponse:
-        found = await self._search(request, context)
+        found = await self._search(request)
         return trace_storage_pb2.FindTraceIDsResponse(trace_ids=map(jaeger_query.found, found))
 
-    async def _search(self, request: trace_storage_pb2.FindTracesRequest, context: Context) -> list[TraceSummary]:
-        wanted = jaeger_query.search(tenant(context), request.query, self._clock(), self._retention_days)
-        return await self._query.search(wanted, remaining(context))
+    async def _search(self, request: trace_storage_pb2.FindTracesRequest) -> list[TraceSummary]:
+        wanted = jaeger_query.search(tenant(), request.query, self._clock(), self._retention_days)
+        return await self._query.search(wanted, remaining())
 
 
 class DependencyServicer:
@@ -135,7 +133,7 @@ class DependencyServicer:
         self, request: dependency_storage_pb2.GetDependenciesRequest, context: Context
     ) -> dependency_storage_pb2.GetDependenciesResponse:
         start, end = jaeger_query.time_range(request.start_time, request.end_time, self._clock(), self._retention_days)
-        found = await self._query.service_map(tenant(context), start, end, remaining(context))
+        found = await self._query.service_map(tenant(), start, end, remaining())
         return jaeger_query.dependencies(found.edges)
 
 

@@ -47,15 +47,15 @@ class TraceServicer:
         self._clock = clock
 
     async def IngestSpans(self, payload: bytes, context: Context) -> traces_pb2.IngestSpansResponse:
-        return await self.ingest.unary(payload, context)
+        return await self.ingest.unary(payload)
 
     def StreamSpans(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[traces_pb2.StreamSpansResponse]:
-        return self.ingest.stream(requests, context)
+        return self.ingest.stream(requests)
 
     async def GetTrace(self, request: traces_pb2.GetTraceRequest, context: Context) -> traces_pb2.Trace:
-        return convert.trace(await self._query.trace(tenant(context), request.trace_id, remaining(context)))
+        return convert.trace(await self._query.trace(tenant(), request.trace_id, remaining()))
 
     async def SearchTraces(
         self, request: traces_pb2.SearchTracesRequest, context: Context
@@ -64,8 +64,8 @@ class TraceServicer:
         start, end, *key = self._cursor(request, int, str) or self._range(request)
         order = read_order(request.order_by)
         after = (key[0], key[1]) if key else None
-        search = TraceSearch(tenant(context), request.filter, start, end, order, after, size + 1)
-        found = await self._query.search(search, remaining(context))
+        search = TraceSearch(tenant(), request.filter, start, end, order, after, size + 1)
+        found = await self._query.search(search, remaining())
         token = ""
         if len(found) > size:
             last = found[size - 1]
@@ -80,7 +80,7 @@ class TraceServicer:
     ) -> traces_pb2.ListServicesResponse:
         size = request.page_size or _DEFAULT_PAGE
         start, end, after = self._cursor(request, str) or (*self._range(request), "")
-        found = await self._query.services(tenant(context), start, end, after, size + 1, remaining(context))
+        found = await self._query.services(tenant(), start, end, after, size + 1, remaining())
         token = ""
         if len(found) > size:
             token = pages.encode_page_token(request, [start, end, found[size - 1].service])
@@ -93,9 +93,7 @@ class TraceServicer:
     ) -> traces_pb2.ListOperationsResponse:
         size = request.page_size or _DEFAULT_PAGE
         start, end, name, kind = self._cursor(request, str, int) or (*self._range(request), "", 0)
-        found = await self._query.operations(
-            tenant(context), request.service, start, end, (name, kind), size + 1, remaining(context)
-        )
+        found = await self._query.operations(tenant(), request.service, start, end, (name, kind), size + 1, remaining())
         token = ""
         if len(found) > size:
             last = found[size - 1]
@@ -106,20 +104,20 @@ class TraceServicer:
 
     async def GetServiceMap(self, request: traces_pb2.GetServiceMapRequest, context: Context) -> traces_pb2.ServiceMap:
         start, end = self._range(request)
-        return convert.service_map(await self._query.service_map(tenant(context), start, end, remaining(context)))
+        return convert.service_map(await self._query.service_map(tenant(), start, end, remaining()))
 
     async def GetLatency(
         self, request: traces_pb2.GetLatencyRequest, context: Context
     ) -> traces_pb2.GetLatencyResponse:
         start, end = self._range(request)
         step = times.duration_ns(request.step)
-        query = LatencyQuery(tenant(context), request.service, request.operation, start, end, step)
-        return convert.latency(await self._query.latency(query, remaining(context)))
+        query = LatencyQuery(tenant(), request.service, request.operation, start, end, step)
+        return convert.latency(await self._query.latency(query, remaining()))
 
     async def GetCriticalPath(
         self, request: traces_pb2.GetCriticalPathRequest, context: Context
     ) -> traces_pb2.CriticalPath:
-        found = await self._query.critical_path(tenant(context), request.trace_id, remaining(context))
+        found = await self._query.critical_path(tenant(), request.trace_id, remaining())
         return convert.critical_path(found)
 
     async def ListBottlenecks(
@@ -127,7 +125,7 @@ class TraceServicer:
     ) -> traces_pb2.ListBottlenecksResponse:
         size = request.page_size or _DEFAULT_BOTTLENECKS
         start, end, begin = self._cursor(request, int) or (*self._range(request), 0)
-        found, sampled = await self._query.bottlenecks(tenant(context), request.service, start, end, remaining(context))
+        found, sampled = await self._query.bottlenecks(tenant(), request.service, start, end, remaining())
         following = begin + size
         return traces_pb2.ListBottlenecksResponse(
             bottlenecks=[convert.bottleneck(item) for item in found[begin:following]],
@@ -138,9 +136,7 @@ class TraceServicer:
     async def CompareTraces(
         self, request: traces_pb2.CompareTracesRequest, context: Context
     ) -> traces_pb2.CompareTracesResponse:
-        found = await self._query.compare(
-            tenant(context), request.base_trace_id, request.other_trace_id, remaining(context)
-        )
+        found = await self._query.compare(tenant(), request.base_trace_id, request.other_trace_id, remaining())
         return convert.comparison(found)
 
     def _range(self, request: Any) -> tuple[int, int]:

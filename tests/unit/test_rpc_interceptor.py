@@ -91,7 +91,7 @@ async def test_a_query_may_use_what_is_left_of_the_shorter_deadline(served: Serv
     left: list[float] = []
 
     async def note(request: Any, context: Any) -> metrics_pb2.ListMetricsResponse:
-        left.append(remaining(context))
+        left.append(remaining())
         return metrics_pb2.ListMetricsResponse()
 
     served.behavior = note

@@ -19,7 +19,7 @@ DEFAULT_TENANT = "default"
 _tenant: ContextVar[str] = ContextVar("tenant", default=DEFAULT_TENANT)
 
 
-def remaining(context: Context) -> float:
+def remaining() -> float:
     """Seconds that a query of the current call may still take."""
     left = deadline.remaining()
     return QUERY_SECONDS if left is None else left
@@ -30,6 +30,6 @@ def set_tenant(name: str) -> None:
     _tenant.set(name)
 
 
-def tenant(context: Context) -> str:
+def tenant() -> str:
     """Whose data a call is about: set by the server, never read from the request."""
     return _tenant.get()

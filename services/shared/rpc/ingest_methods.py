@@ -40,19 +40,21 @@ class IngestMethods(Generic[ResponseT]):
     """Answers a signal's ingest methods, which get wire bytes.
 
     Args:
-        contract: The messages.
         ingest: Takes the items.
+
+    Attributes:
+        contract: The messages.
     """
 
     def __init__(self, contract: IngestContract[ResponseT], ingest: Ingest[Any, Any]) -> None:
-        self._contract = contract
+        self.contract = contract
         self._ingest = ingest
 
-    async def unary(self, payload: bytes, context: Context) -> ResponseT:
+    async def unary(self, payload: bytes) -> ResponseT:
         """Answers the unary method."""
-        request, response = self._contract.unary
+        request, response = self.contract.unary
         message_type = request.DESCRIPTOR.full_name
-        owner = tenant(context)
+        owner = tenant()
         checked = await self._ingest.check(message_type, owner, payload)
         origin = Origin(
             owner,
@@ -69,14 +71,14 @@ class IngestMethods(Generic[ResponseT]):
             )
         return response(
             accepted_count=receipt.accepted_count,
-            rejections=rejections(receipt, self._contract.domain),
+            rejections=rejections(receipt, self.contract.domain),
             position=receipt.position,
         )
 
-    def stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+    def stream(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         """Answers the stream."""
-        request, response = self._contract.stream
-        message_type, owner, intake = request.DESCRIPTOR.full_name, tenant(context), self._ingest.intake
+        request, response = self.contract.stream
+        message_type, owner, intake = request.DESCRIPTOR.full_name, tenant(), self._ingest.intake
 
         def origin(producer_id: str, sequence: int) -> Origin:
             return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
@@ -95,7 +97,7 @@ class IngestMethods(Generic[ResponseT]):
         return serve_stream(
             requests,
             StreamDialect(
-                self._contract.domain,
+                self.contract.domain,
                 request,
                 response,
                 ingest,
@@ -106,13 +108,13 @@ class IngestMethods(Generic[ResponseT]):
 
     async def export(self, payload: bytes, owner: str) -> Any:
         """Answers OTLP's `Export`, over gRPC and HTTP: with a partial success when items were refused."""
-        request, response = self._contract.otlp
+        request, response = self.contract.otlp
         message_type = request.DESCRIPTOR.full_name
         checked = await self._ingest.check(message_type, owner, payload)
         receipt = await self._ingest.take(Origin(owner, message_type), payload, checked)
         answer = response()
         if receipt.rejected:
-            setattr(answer.partial_success, self._contract.refused, len(receipt.rejected))
+            setattr(answer.partial_success, self.contract.refused, len(receipt.rejected))
             answer.partial_success.error_message = summarize(receipt.rejected.values())
         return answer
 
@@ -129,4 +131,4 @@ class OtlpServicer:
 
     async def Export(self, payload: bytes, context: Context) -> Any:  # noqa: N802 (the name of the contract)
         """Takes a request's wire bytes."""
-        return await self._methods.export(payload, tenant(context))
+        return await self._methods.export(payload, tenant())

@@ -83,5 +83,5 @@ def _digest(request: Message) -> str:
     for field in ("page_token", "page_size"):
         bound.ClearField(field)
     name = request.DESCRIPTOR.full_name
-    subject = f"{tenant(None)}\0{name}\0".encode()
+    subject = f"{tenant()}\0{name}\0".encode()
     return hashlib.sha256(subject + bound.SerializeToString(deterministic=True)).hexdigest()[:16]
