@@ -1,12 +1,12 @@
 """A replica of the alert service dies at every step from a rule to its notification: each rule is evaluated for each
-of its moments, each alert fires once, and each notification arrives once."""
+of its moments, each alert fires once, and each notification arrives once, or again under the same key if its sender
+died before anybody knew that it had been sent."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import signal
-from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _MOST_RULES = 15
 
 
 class Rules:
-    """Rules that are sent as batches are: an item is a notification of an alert of theirs."""
+    """Rules, whose notifications are batches of one: "rule-3-0" is that of an alert of rule-3."""
 
     def __init__(self, replicas: Replicas) -> None:
         self.history = History()
@@ -38,7 +38,11 @@ class Rules:
         """Asks one replica for another rule, and then the others if that one is gone; gives its name."""
         name = f"rule-{len(self.names)}"
         self.names.append(name)
-        self.history.begin(name, HOSTS)
+        notifications = [f"{name}-{number}" for number in range(HOSTS)]
+        for each in notifications:
+            self.history.begin(each, 1)
+            # Some may be on their way when the replica dies.
+            self.history.repeat(each)
         count = len(self._replicas.all)
         for number in [(first + turn) % count for turn in range(count)]:
             try:
@@ -49,19 +53,20 @@ class Rules:
                     raise
             else:
                 break
-        self.history.settle(name, Outcome.ACKNOWLEDGED)
+        for each in notifications:
+            self.history.settle(each, Outcome.ACKNOWLEDGED)
         return name
 
     async def told(self) -> dict[str, Stored]:
-        """What the webhook has heard, by rule."""
-        owners = await self._replicas.query(
-            "SELECT outbox.key, alerts.rule_id FROM outbox JOIN alerts ON alerts.id = outbox.alert_id"
+        """What the webhook has heard, by notification. One key is one notification, however often it came."""
+        outbox = await self._replicas.query(
+            "SELECT outbox.key, alerts.labels->>'host' AS host FROM outbox JOIN alerts ON alerts.id = outbox.alert_id"
         )
-        rules = {row["key"]: row["rule_id"] for row in owners}
-        times: dict[str, list[int]] = defaultdict(list)
-        for key, count in self._replicas.receiver.keys.items():
-            times[rules[key]].append(count)
-        return {rule: Stored(sum(counts), len(counts)) for rule, counts in times.items()}
+        heard: dict[str, Stored] = {}
+        for row in outbox:
+            before, times = heard.get(row["host"], Stored(0, 0)), self._replicas.receiver.keys[row["key"]]
+            heard[row["host"]] = Stored(before.items + times, before.distinct + 1)
+        return heard
 
 
 async def die_at(replicas: Replicas, rules: Rules, number: int, point: str, count: int) -> None:

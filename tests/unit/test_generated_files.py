@@ -78,7 +78,7 @@ def test_a_changed_policy_changes_every_layer(tmp_path: Path, generated: dict[st
     policy = list_labels_policy()
     new = policy
     for before, after in (
-        ('deadline: "5s"', 'deadline: "7s"'),
+        ('deadline: "10s"', 'deadline: "7s"'),
         ("max_attempts: 3", "max_attempts: 5"),
         ('permission: "metrics.read"', 'permission: "metrics.inspect"'),
         ('bulkhead: "query"', 'bulkhead: "watch"'),

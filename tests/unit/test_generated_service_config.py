@@ -77,7 +77,7 @@ def test_a_call_has_the_deadline_of_the_contract() -> None:
         servicer.hangs.set()
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     # gRPC's C core ends a call up to two seconds before a service config's timeout (github.com/grpc/grpc/issues/34547).
-    assert 2.5 < time.monotonic() - started < 6
+    assert 7.5 < time.monotonic() - started < 11
 
 
 @pytest.mark.parametrize(

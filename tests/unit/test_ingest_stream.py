@@ -211,6 +211,6 @@ async def test_a_batch_that_could_not_be_looked_at_is_not_overtaken() -> None:
 
     ingest: Any = Ingest()
     with pytest.raises(MemoryError):
-        async for _ in IngestMethods(INGEST, ingest).stream(requests(), None):
+        async for _ in IngestMethods(INGEST, ingest).stream(requests()):
             pass
     assert noted == [("p", 7)]
