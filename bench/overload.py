@@ -11,7 +11,8 @@ a whole platform, as users' calls do. Ends with 1 when a goal is missed:
 - five seconds after the overload everything is answered;
 - every health check is answered.
 
-The load comes from a process of its own on the same processors, so that what it costs is taken from the service.
+The load comes from a process of its own, on a core of its own: what is offered in vain costs as much as the rest, and
+must not be taken from the service. That has the other cores, in each phase the same.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -102,25 +104,25 @@ class Memory:
         self._ended.set()
 
 
-def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory) -> Verdict:
-    """Runs the four phases of one RPC."""
-    target, checked = subject.target, subject.health
+def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory, cores: set[int]) -> Verdict:
+    """Runs the four phases of one RPC; the load comes from those cores."""
+    apply = partial(offer, subject.target, health=subject.health, timeout=kind.deadline, cores=sorted(cores))
     health = Traffic(HEALTH, _HEALTH_RATE)
     before, after = max(seconds / 8, 2.0), max(seconds / 8, 2 * RECOVERY_SECONDS)
     most = Phase("at most", before, [Traffic(kind.method, request=kind.request, callers=_CALLERS), health])
-    (peak,) = offer(target, [most], health=checked, timeout=kind.deadline)
+    (peak,) = apply([most])
     rate = max(peak.goodput(), 1.0)
     phases = [
         Phase("1x", before, [Traffic(kind.method, rate, kind.request), health]),
         Phase("3x", seconds, [Traffic(kind.method, TIMES * rate, kind.request), health]),
         Phase("0.5x", after, [Traffic(kind.method, 0.5 * rate, kind.request), health]),
     ]
-    once, thrice, recovering = offer(target, phases, health=checked, timeout=kind.deadline)
+    once, thrice, recovering = apply(phases)
     return judge(kind.name, kind.deadline, peak, once, thrice, recovering, memory=memory.most)
 
 
-def measure(service: str, seconds: float, through_envoy: bool) -> list[Verdict]:
-    """Overloads one service."""
+def measure(service: str, seconds: float, through_envoy: bool, cores: set[int]) -> list[Verdict]:
+    """Overloads one service, from those cores."""
     start = behind_envoy if through_envoy else alone
     with (
         tempfile.TemporaryDirectory(prefix="airis-overload-", ignore_cleanup_errors=True) as folder,
@@ -129,9 +131,19 @@ def measure(service: str, seconds: float, through_envoy: bool) -> list[Verdict]:
         memory = Memory(subject.pid)
         try:
             fill(service, subject.target)
-            return [overload(subject, kind, seconds, memory) for kind in kinds(service)]
+            return [overload(subject, kind, seconds, memory, cores) for kind in kinds(service)]
         finally:
             memory.end()
+
+
+def _own_core() -> set[int]:
+    """The last core, for the load; this process, and what it starts, has the others. None where there is but one."""
+    others = os.sched_getaffinity(0)
+    if len(others) == 1:
+        return set()
+    own = {max(others)}
+    os.sched_setaffinity(0, others - own)
+    return own
 
 
 def main() -> int:
@@ -143,9 +155,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    cores = _own_core()
     verdicts: list[Verdict] = []
     for service in chosen.services.split(","):
-        found = measure(service, chosen.seconds, chosen.envoy)
+        found = measure(service, chosen.seconds, chosen.envoy, cores)
         print("\n".join(table(found)[bool(verdicts) :]), flush=True)
         verdicts += found
     met = not any(verdict.misses for verdict in verdicts)

@@ -107,6 +107,11 @@ class Bulkhead:
     deadline of the call (`resilience.deadline`) if that is earlier. It ends with `BulkheadFullError` then too, not
     `DeadlineExceededError`: the callee was never asked, so a breaker around the bulkhead must not count it.
 
+    A queue that was not empty for as long as the longest wait stands: it is no burst, but more than can be served. A
+    server has whoever joins it then wait for `standing_wait` only: what is refused is refused soon, and what is taken
+    is not late. (Facebook's controlled delay, after CoDel: "Fail at Scale", ACM Queue 13/8.) A client does not: to it
+    the wait says how fast it may send.
+
     Events: `rejected`; `waited` when a call that waited got its place, with `seconds`.
 
     Args:
@@ -114,6 +119,7 @@ class Bulkhead:
         max_concurrent: Calls that run at once; 1 or more.
         max_waiting: Calls that wait; 0: none does.
         max_wait: The longest wait, in seconds; 0: none waits.
+        standing_wait: The longest wait in a queue that stands, in seconds; None: `max_wait`.
         clock: Gives monotonic seconds.
         call_later: Makes a call after some seconds, in the running event loop; None: the loop's own.
         pause: Blocks a thread until the event is set or the seconds have passed.
@@ -129,6 +135,7 @@ class Bulkhead:
         max_waiting: int = 0,
         max_wait: float = 0.0,
         *,
+        standing_wait: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         call_later: CallLater | None = None,
         pause: Pause = threading.Event.wait,
@@ -141,6 +148,7 @@ class Bulkhead:
         self._max_concurrent = max_concurrent
         self._max_waiting = max_waiting
         self._max_wait = max_wait
+        self._standing_wait = max_wait if standing_wait is None else standing_wait
         self._clock = clock
         self._call_later = call_later
         self._pause = pause
@@ -148,6 +156,7 @@ class Bulkhead:
         self._in_flight = 0
         # Whoever waits here has no place; who is granted one is taken out. While anyone waits, all places are taken.
         self._queue: deque[_Waiter | _BlockedThread] = deque()
+        self._queued_since = 0.0
         self._waited = 0
         self._rejected = 0
 
@@ -283,6 +292,11 @@ class Bulkhead:
                 return None
             full = len(self._queue) >= self._max_waiting
             if not full and seconds > 0:
+                now = self._clock()
+                if not self._queue:
+                    self._queued_since = now
+                elif now - self._queued_since >= self._max_wait:
+                    seconds = min(seconds, self._standing_wait)
                 self._queue.append(waiter)
                 return seconds
             self._rejected += 1

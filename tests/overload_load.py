@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -214,7 +215,13 @@ def _since(began: float, call: Made) -> Made:
 
 
 def offer(
-    target: str, phases: Sequence[Phase], *, health: str = "", timeout: float = 1.0, seed: int = 1
+    target: str,
+    phases: Sequence[Phase],
+    *,
+    health: str = "",
+    timeout: float = 1.0,
+    seed: int = 1,
+    cores: Sequence[int] = (),
 ) -> list[Report]:
     """Offers load.
 
@@ -224,6 +231,7 @@ def offer(
         health: Host and port where its health is checked; empty: the target's.
         timeout: Seconds that each call is given.
         seed: Of the arrivals.
+        cores: Where the load comes from; none: wherever the system lets it run.
 
     Returns:
         A report of each phase.
@@ -233,6 +241,7 @@ def offer(
         "health": health or target,
         "timeout": timeout,
         "seed": seed,
+        "cores": list(cores),
         "phases": [dataclasses.asdict(p) for p in phases],
     }
     longest = sum(phase.seconds for phase in phases) + timeout + 60.0
@@ -253,6 +262,8 @@ def offer(
 async def _main() -> None:
     asked = json.load(sys.stdin)
     phases = [Phase(**{**phase, "traffic": [Traffic(**of) for of in phase["traffic"]]}) for phase in asked["phases"]]
+    if asked["cores"]:
+        os.sched_setaffinity(0, asked["cores"])
     load = _Load(asked["target"], asked["health"], asked["timeout"], asked["seed"])
     json.dump(await load.run(phases), sys.stdout)
 

@@ -27,6 +27,8 @@ _MIN_CONCURRENT = 96
 _INITIAL_CONCURRENT = 128
 _LEAST_CONCURRENT = 16
 _RETRY_SECONDS = 0.5
+# Of the longest wait, once a queue stands: https://queue.acm.org/detail.cfm?id=2839461
+_STANDING_SHARE = 0.05
 
 
 class Caller(Protocol):
@@ -256,7 +258,12 @@ class Guard:
         service, pool = policy.method.split("/")[1], policy.bulkhead
         if (service, pool.name) not in pools:
             pools[service, pool.name] = Bulkhead(
-                f"{service}/{pool.name}", pool.max_concurrent, pool.max_waiting, pool.max_wait, clock=self._clock
+                f"{service}/{pool.name}",
+                pool.max_concurrent,
+                pool.max_waiting,
+                pool.max_wait,
+                standing_wait=_STANDING_SHARE * pool.max_wait,
+                clock=self._clock,
             )
             self._listen(pools[service, pool.name].events)
         rate = None

@@ -24,10 +24,17 @@ async def settle() -> None:
 class Pool:
     """A bulkhead with a clock of its own, and what it told."""
 
-    def __init__(self, places: int = 1, waiting: int = 5, wait: float = 10.0) -> None:
+    def __init__(self, places: int = 1, waiting: int = 5, wait: float = 10.0, standing: float | None = None) -> None:
         self.clock = FakeClock()
         self.bulkhead = Bulkhead(
-            "pool", places, waiting, wait, clock=self.clock, call_later=self.clock.call_later, pause=self.pause
+            "pool",
+            places,
+            waiting,
+            wait,
+            standing_wait=standing,
+            clock=self.clock,
+            call_later=self.clock.call_later,
+            pause=self.pause,
         )
         self.events: list[Event] = []
         self.bulkhead.events.subscribe(self.events.append)
@@ -99,6 +106,31 @@ async def test_places_go_to_those_who_waited_longest() -> None:
     assert pool.counts == (1, 0), "each place is handed over with the release, so nobody can push in"
     await settle()
     assert pool.order == ["a", "b", "c", "d"]
+
+
+async def test_who_joins_a_queue_that_stands_is_refused_soon() -> None:
+    pool = Pool(wait=10.0, standing=0.5)
+    await pool.queue("a", "b")
+    pool.clock.advance(9.0)
+    third = (await pool.queue("c"))[0]
+    pool.bulkhead.release()
+    pool.clock.advance(1.0)
+    # Somebody has waited all the time for ten seconds now.
+    fourth = (await pool.queue("d"))[0]
+    pool.clock.advance(0.5)
+    await settle()
+    with pytest.raises(BulkheadFullError, match=r"no place became free in 0\.5 s"):
+        await fourth
+    assert not third.done(), "who came before may wait as long as was said"
+    pool.bulkhead.release()
+    await third
+    # The queue was empty: another burst may wait again.
+    fifth = (await pool.queue("e"))[0]
+    pool.clock.advance(9.9)
+    await settle()
+    assert not fifth.done()
+    pool.bulkhead.release()
+    await fifth
 
 
 async def test_nobody_pushes_in_between_a_release_and_the_wake_of_who_waits() -> None:
