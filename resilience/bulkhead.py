@@ -58,10 +58,11 @@ class BulkheadSnapshot:
 class _Waiter:
     """A place in the queue of an event loop's task."""
 
-    __slots__ = ("_future", "_loop", "_thread", "granted")
+    __slots__ = ("_future", "_loop", "_thread", "granted", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.granted = False
+        self.since = 0.0
         self._loop = loop
         self._thread = threading.get_ident()
         self._future: asyncio.Future[None] = loop.create_future()
@@ -89,10 +90,11 @@ class _Waiter:
 class _BlockedThread:
     """A place in the queue of a thread."""
 
-    __slots__ = ("event", "granted")
+    __slots__ = ("event", "granted", "since")
 
     def __init__(self) -> None:
         self.granted = False
+        self.since = 0.0
         self.event = threading.Event()
 
     def wake(self) -> bool:
@@ -107,10 +109,10 @@ class Bulkhead:
     deadline of the call (`resilience.deadline`) if that is earlier. It ends with `BulkheadFullError` then too, not
     `DeadlineExceededError`: the callee was never asked, so a breaker around the bulkhead must not count it.
 
-    A queue that was not empty for as long as the longest wait stands: it is no burst, but more than can be served. A
-    server has whoever joins it then wait for `standing_wait` only: what is refused is refused soon, and what is taken
-    is not late. (Facebook's controlled delay, after CoDel: "Fail at Scale", ACM Queue 13/8.) A client does not: to it
-    the wait says how fast it may send.
+    A queue that was not empty for as long as the longest wait, and whose first has waited for twice `standing_wait`,
+    stands until it is empty: it is no burst, but more than can be served. A server has whoever joins it then wait for
+    `standing_wait` only: what is refused is refused soon, and what is taken is not late. (Facebook's controlled delay,
+    after CoDel: "Fail at Scale", ACM Queue 13/8.) A client does not: to it the wait says how fast it may send.
 
     Events: `rejected`; `waited` when a call that waited got its place, with `seconds`.
 
@@ -143,6 +145,8 @@ class Bulkhead:
         _check_size(max_concurrent)
         if max_waiting < 0 or not max_wait >= 0:
             raise ValueError(f"max_waiting is {max_waiting} and max_wait {max_wait}; both must be 0 or more.")
+        if standing_wait is not None and not standing_wait >= 0:
+            raise ValueError(f"standing_wait is {standing_wait}; it must be 0 or more.")
         self.name = name
         self.events = Events("bulkhead", name)
         self._max_concurrent = max_concurrent
@@ -157,6 +161,7 @@ class Bulkhead:
         # Whoever waits here has no place; who is granted one is taken out. While anyone waits, all places are taken.
         self._queue: deque[_Waiter | _BlockedThread] = deque()
         self._queued_since = 0.0
+        self._stands = False
         self._waited = 0
         self._rejected = 0
 
@@ -292,10 +297,7 @@ class Bulkhead:
                 return None
             full = len(self._queue) >= self._max_waiting
             if not full and seconds > 0:
-                now = self._clock()
-                if not self._queue:
-                    self._queued_since = now
-                elif now - self._queued_since >= self._max_wait:
+                if self._queue_stands(waiter):
                     seconds = min(seconds, self._standing_wait)
                 self._queue.append(waiter)
                 return seconds
@@ -303,6 +305,15 @@ class Bulkhead:
         if full or self._max_wait == 0:
             raise self._refused("all places are taken" + (" and so is the queue" if self._max_waiting else ""))
         raise self._refused("all places are taken and the call's deadline has passed")
+
+    def _queue_stands(self, joining: _Waiter | _BlockedThread) -> bool:
+        now = joining.since = self._clock()
+        if not self._queue:
+            self._queued_since, self._stands = now, False
+        elif not self._stands:
+            is_no_burst = now - self._queued_since >= self._max_wait
+            self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing_wait
+        return self._stands
 
     def _settle(self, waiter: _Waiter | _BlockedThread, began: float) -> None:
         """Ends a wait that was not cancelled: with a place, or with `BulkheadFullError`."""

@@ -14,7 +14,7 @@ from resilience import deadline
 from resilience.bulkhead import Bulkhead
 from resilience.errors import BulkheadFullError
 
-MAX_WAIT = 10.0
+MAX_WAIT, STANDING_WAIT = 10.0, 2.0
 
 
 class BulkheadMachine(RuleBasedStateMachine):
@@ -32,6 +32,9 @@ class BulkheadMachine(RuleBasedStateMachine):
         self.inside: list[int] = []
         self.admitted: list[int] = []
         self.queue: list[tuple[int, float]] = []
+        self.since: dict[int, float] = {}
+        self.queued_since = 0.0
+        self.stands = False
         self.cancelled: set[int] = set()
         self.refused: set[int] = set()
         self.order: list[int] = []
@@ -39,7 +42,15 @@ class BulkheadMachine(RuleBasedStateMachine):
     @initialize(places=st.integers(1, 3), waiting=st.integers(0, 4))
     def begin(self, places: int, waiting: int) -> None:
         self.places, self.waiting = places, waiting
-        self.bulkhead = Bulkhead("pool", places, waiting, MAX_WAIT, clock=self.clock, call_later=self.clock.call_later)
+        self.bulkhead = Bulkhead(
+            "pool",
+            places,
+            waiting,
+            MAX_WAIT,
+            standing_wait=STANDING_WAIT,
+            clock=self.clock,
+            call_later=self.clock.call_later,
+        )
 
     def teardown(self) -> None:
         if hasattr(self, "bulkhead"):
@@ -81,7 +92,12 @@ class BulkheadMachine(RuleBasedStateMachine):
             self.inside.append(name)
             self.admitted.append(name)
         elif len(self.queue) < self.waiting and patience > 0:
-            self.queue.append((name, self.clock.now + patience))
+            if not self.queue:
+                self.queued_since, self.stands = self.clock.now, False
+            elif self.clock.now - self.queued_since >= MAX_WAIT:
+                self.stands = self.stands or self.clock.now - self.since[self.queue[0][0]] >= 2 * STANDING_WAIT
+            self.since[name] = self.clock.now
+            self.queue.append((name, self.clock.now + (min(patience, STANDING_WAIT) if self.stands else patience)))
         else:
             self.refused.add(name)
         self.run_loop()
