@@ -27,7 +27,10 @@ def service_environment(
     data_dir: Path, port_offset: int, postgres_dsn: str, redis_url: str, profile: Path | None
 ) -> dict[str, str]:
     """What a service is told in its environment; the rest is its configuration's defaults."""
+    # Envoy, the probe and the other services look for them there, so a profile with other ports must not move them.
     environment = {
+        **{f"AIRIS_{name.upper()}__GRPC_PORT": str(port) for name, port in ports.GRPC.items()},
+        **{f"AIRIS_{name.upper()}__HTTP_PORT": str(port) for name, port in ports.HTTP.items()},
         "AIRIS_EMBEDDED": "true",
         "AIRIS_DATA_DIR": str(data_dir),
         "AIRIS_PORT_OFFSET": str(port_offset),
@@ -54,16 +57,11 @@ def readiness(name: str, port_offset: int) -> str:
 
 def service_program(name: str, port_offset: int, environment: Mapping[str, str]) -> Program:
     """One of metrics, logs, traces, alerts."""
-    # Envoy and the probe look for it there, so a profile with other ports must not move it.
-    its_ports = {
-        f"AIRIS_{name.upper()}__GRPC_PORT": str(ports.GRPC[name]),
-        f"AIRIS_{name.upper()}__HTTP_PORT": str(ports.HTTP[name]),
-    }
     return Program(
         name=name,
         engine=ENGINES[name],
         address=f"{ports.LOOPBACK}:{ports.GRPC[name] + port_offset}",
-        command=Command([*MODULE, "services", name], {**environment, **its_ports}, stop_seconds=30.0),
+        command=Command([*MODULE, "services", name], environment, stop_seconds=30.0),
         probe=partial(answers_ok, readiness(name, port_offset)),
         # Replaying a long journal takes its time.
         start_seconds=120.0,
