@@ -20,7 +20,7 @@ from services.logs.rpc import DOMAIN, RAW, LogServicer
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
 from services.logs.store.port import LogReader, LogWriter
 from services.logs.tail import LogTail
-from services.shared.app import open_bus, otlp_binding, serve
+from services.shared.app import open_bus
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -29,6 +29,7 @@ from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
+from services.shared.serving import otlp_binding, serve
 
 _SERVICE = logs_pb2.DESCRIPTOR.services_by_name["LogService"]
 _OTLP_SERVICE = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]

@@ -18,7 +18,7 @@ from services.metrics.query import MetricQuery
 from services.metrics.rpc import DOMAIN, RAW, MetricsServicer
 from services.metrics.series import SeriesIndex
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
-from services.shared.app import open_bus, otlp_binding, serve
+from services.shared.app import open_bus
 from services.shared.application import Parts, Place, SignalApplication
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -27,6 +27,7 @@ from services.shared.bus.repeats import Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
+from services.shared.serving import otlp_binding, serve
 
 _SERVICE = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
 _OTLP_SERVICE = metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"]

@@ -1,75 +1,24 @@
-"""The part of the composition roots that the signal services share: which bus, and what is served where."""
+"""The part of the composition roots that the signal services share: which bus."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from google.protobuf.descriptor import ServiceDescriptor
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from services.shared.application import Place, Role
+from services.shared.application import Role
 from services.shared.bus.adapters.journal import Journal
 from services.shared.bus.config import BusConfig
 from services.shared.bus.port import Bus, ColumnsT, Header, InsertLimits
-from services.shared.rpc.ingest_methods import IngestMethods, OtlpServicer
-from services.shared.rpc.otlp_http import OtlpHttp
-from services.shared.rpc.server import Binding, Endpoints, Ready
 
 if TYPE_CHECKING:
     from services.shared.bus.adapters.kafka_operator import KafkaOperator
 
 _propagator = TraceContextTextMapPropagator()
-
-
-class Ports(Protocol):
-    """The ports of a service, before the offset."""
-
-    @property
-    def grpc_port(self) -> int:
-        """For gRPC."""
-
-    @property
-    def http_port(self) -> int:
-        """For HTTP."""
-
-
-def serve(place: Place, ports: Ports, domain: str, *bindings: Binding) -> Callable[[Ready], Endpoints]:
-    """What a signal service serves, and where; one that only works answers for its health alone.
-
-    Args:
-        domain: The ErrorInfo domain: "metrics.airis".
-        bindings: Its gRPC services.
-    """
-
-    def endpoints(ready: Ready) -> Endpoints:
-        return Endpoints(
-            host=place.host,
-            grpc_port=ports.grpc_port + place.port_offset,
-            http_port=ports.http_port + place.port_offset,
-            domain=domain,
-            bindings=() if place.role == "work" else bindings,
-            ready=ready,
-            auth=place.auth,
-        )
-
-    return endpoints
-
-
-def otlp_binding(service: ServiceDescriptor, path: str, ingest: IngestMethods[Any], policy_of: str) -> Binding:
-    """OTLP's service of a signal, over gRPC and over HTTP.
-
-    Args:
-        path: Of HTTP: "/v1/metrics".
-        ingest: Takes the items.
-        policy_of: The path of our own RPC whose policy it has.
-    """
-    contract = ingest.contract
-    over_http = OtlpHttp(ingest.export, contract.otlp[0], contract.domain)
-    return Binding(service, OtlpServicer(ingest), frozenset({"Export"}), policy_of, (path, over_http))
 
 
 def open_bus(

@@ -11,7 +11,7 @@ from airis.traces.v1 import traces_pb2
 from jaeger.storage.v2 import dependency_storage_pb2, trace_storage_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from services.shared.app import open_bus, otlp_binding, serve
+from services.shared.app import open_bus
 from services.shared.application import Engine, Parts, Place, SignalApplication, Store
 from services.shared.bus.intake import Intake
 from services.shared.bus.port import Bus, InsertLimits
@@ -20,6 +20,7 @@ from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
+from services.shared.serving import otlp_binding, serve
 from services.traces import convert, worker
 from services.traces.config import TracesConfig
 from services.traces.ingest import Checker, SpanIngest
