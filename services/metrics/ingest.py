@@ -28,13 +28,14 @@ from services.metrics.model import (
     SeriesRow,
     milliseconds,
 )
-from services.metrics.series import SeriesIndex, series_id
+from services.metrics.series import LONGEST_CACHED, SeriesIndex, series_id
 from services.shared.bus.ingest import Checked, Ingest, limit_items
 from services.shared.bus.port import Header
 from services.shared.errors import FieldViolation
 from services.shared.retention import accepted_times
 
-_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_.:/\-]{0,254}")
+_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_.:/\-]*")
+_MAX_NAME = 255
 _MAX_UNIT = 63
 _MAX_LABEL_KEY = 255
 _MAX_LABEL_VALUE = 4096
@@ -194,10 +195,10 @@ class Checker:
 
     def _violation(self, row: SeriesRow, is_sample: bool) -> FieldViolation | None:
         labels = row.labels
-        if not _is_name(row.metric):
+        if len(row.metric) > _MAX_NAME or not _is_name(row.metric):
             return FieldViolation(
                 "name",
-                "must be 1 to 255 characters: a letter, '_' or ':', then letters, digits and '_ . : / -'",
+                f"must be 1 to {_MAX_NAME} characters: a letter, '_' or ':', then letters, digits and '_ . : / -'",
                 "INVALID_NAME",
             )
         if row.kind not in _KIND_NAMES:
@@ -246,8 +247,9 @@ def _no_violation(_row: SeriesRow, _is_sample: bool) -> None:
 
 
 def _series(points: Points, table: pa.Table, tenant: str) -> Iterator[SeriesRow]:
-    of_metrics = points.metrics.to_pylist()
-    metrics = [of_metrics[at] for at in table.column("metric").to_pylist()]
+    of_series = table.column("metric").combine_chunks().dictionary_encode()
+    distinct = points.metrics.take(of_series.dictionary).to_pylist()
+    metrics = [distinct[at] for at in of_series.indices.to_pylist()]
     resources = table.column("resource").to_pylist()
     shared = {at: points.reader.shared(points.resources[at]) for at in set(resources)}
     for metric, resource, own in zip(metrics, resources, points.reader.own(table.column("labels")), strict=True):
@@ -255,7 +257,8 @@ def _series(points: Points, table: pa.Table, tenant: str) -> Iterator[SeriesRow]
         kind = _KINDS.get(metric["kind"], str(metric["kind"]))
         metadata = metric["metadata"]
         if metric["description"]:
-            metadata = _described(metric["description"])
+            describe = _described if len(metric["description"]) <= LONGEST_CACHED else _described.__wrapped__
+            metadata = describe(metric["description"])
         identity = series_id(tenant, metric["name"], kind, metric["unit"], labels)
         yield SeriesRow(tenant, metric["name"], identity, kind, metric["unit"], labels, metadata)
 

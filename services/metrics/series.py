@@ -22,14 +22,19 @@ from services.shared.retention import DAY_NS
 # Together 63 bits. Half of each may be used up when a batch begins: none has so many that are new.
 _METRIC_BITS, _LABEL_BITS, _RESOURCE_BITS = 20, 23, 20
 
+LONGEST_CACHED = 4096
+"""Characters of a text that a cache may keep."""
+
 Keys = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def series_id(tenant: str, metric: str, kind: str, unit: str, labels: Mapping[str, str]) -> int:
     """The id of a series: the same for the same labels in any order."""
-    parts = [_part(tenant), _part(metric), _part(kind), _part(unit)]
+    texts = [tenant, metric, kind, unit]
     for key in sorted(labels):
-        parts += (_part(key), _part(labels[key]))
+        texts += (key, labels[key])
+    part = _part if max(map(len, texts)) <= LONGEST_CACHED else _part.__wrapped__
+    parts = list(map(part, texts))
     return xxhash.xxh3_64_intdigest(b"".join(parts))
 
 
