@@ -23,6 +23,7 @@ from bench import goals, startup
 from bench.airis_target import AirisTarget
 from bench.bare_target import BareTarget
 from bench.environment import environment
+from bench.folders import absolute
 from bench.payloads import base_before
 from bench.report import print_report, run_line
 from bench.report_html import page
@@ -158,8 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         default=["airis", "airis-direct", "bare"],
         help="airis, airis-direct (the services' ports), bare, peers (all), or the name of a peer",
     )
-    parser.add_argument("--results", type=Path, default=Path("bench-results"), help="the folder of the results")
-    parser.add_argument("--work-dir", type=Path, default=None, help="on the disk to measure; default: temporary")
+    parser.add_argument("--results", type=absolute, default="bench-results", help="the folder of the results")
+    parser.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")
     parser.add_argument("--port-offsets", type=_offsets, default=range(10_000, 22_000, 10), help="FIRST-LAST")
     return parser
 

@@ -134,7 +134,7 @@ def bare_calls(channel: grpc.aio.Channel) -> dict[str, Make]:
         "metrics.query": lambda: metrics.QueryMetrics(query, timeout=slow),
         "logs.query": lambda: logs.SearchLogs(search, timeout=slow),
         "traces.query": lambda: traces.GetServiceMap(traces_pb2.GetServiceMapRequest(), timeout=slow),
-        "alerts.query": lambda: alerts.ListAlerts(alerts_pb2.ListAlertsRequest(), timeout=slow / 2),
+        "alerts.query": lambda: alerts.ListAlerts(alerts_pb2.ListAlertsRequest(), timeout=slow),
     }
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from bench import processes
 from bench.airis_target import AirisTarget
+from bench.folders import absolute
 from bench.ingest import faults_of, read_back
 from bench.load import LoadGenerator, Phase
 from bench.payloads import ITEMS, base_before, payloads
@@ -175,7 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=list(SIGNALS))
     parser.add_argument("--items", type=int, default=100_000_000, help="of each signal")
-    parser.add_argument("--work-dir", type=Path, help="on the disk to measure; default: temporary")
+    parser.add_argument("--work-dir", type=absolute, help="on the disk to measure; default: temporary")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)

@@ -43,6 +43,7 @@ from airis.traces.v1 import traces_pb2
 from google.protobuf.json_format import MessageToDict
 
 from bench import query_data as data
+from bench.folders import absolute
 from bench.query_questions import HOUR, MINUTE, QUESTIONS, Question, Sizes, over_all
 from services.metrics.model import SeriesRow
 from services.metrics.store.adapters.clickhouse import series_table
@@ -328,7 +329,6 @@ def measure(
     Raises:
         RuntimeError: The platform does not start, refuses a question, or lost or doubled an item.
     """
-    data_dir = data_dir.resolve()
     kept, migrations = data_dir / "sizes.json", sorted(path.name for path in _SERVICES.glob("*/store/sql/*.sql"))
     known = json.loads(kept.read_text()) if kept.exists() else {}
     if known.get("migrations") == migrations:
@@ -381,7 +381,7 @@ def _wait_until_ready(platform: subprocess.Popen[bytes], log: Path) -> None:
 def main() -> None:
     """Measures, and prints a table and the figures as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=absolute, required=True)
     parser.add_argument("--points", type=int, default=5_000_000)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--spans", type=int, default=1_000_000)

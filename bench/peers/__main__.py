@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 
 from bench.airis_target import AirisTarget
 from bench.bare_target import BareTarget
 from bench.environment import environment
+from bench.folders import absolute
 from bench.payloads import base_before
 from bench.peers import questions_airis, questions_peers
 from bench.peers.catalogue import PEERS, recipes
@@ -128,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--kill-seconds", type=float, default=10.0, help="how long load goes before a kill (10)")
     run.add_argument("--questions", type=int, default=100, help="how often each question is asked (100); 0: none")
     run.add_argument("--question-share", type=float, default=1.0, help="1.0: of 5M points, 1M lines, 1M spans")
-    run.add_argument("--results", type=Path, default=Path("bench-results/peers"), help="the folder of the results")
-    run.add_argument("--work-dir", type=Path, default=None, help="on the disk to measure; default: temporary")
+    run.add_argument("--results", type=absolute, default="bench-results/peers", help="the folder of the results")
+    run.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")
     run.add_argument("--port-offsets", type=_offsets, default=range(10_000, 22_000, 10), help="ours: FIRST-LAST")
     return parser
 

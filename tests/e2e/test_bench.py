@@ -33,10 +33,17 @@ def test_a_quick_benchmark_runs_and_nothing_is_lost_or_doubled(part: str, tmp_pa
 def test_all_other_parts_run_wherever_results_go(tmp_path: Path) -> None:
     others = ",".join(part for part in PARTS if part not in INGESTION)
     command = [sys.executable, "-m", "bench", "--quick", "--only", others, "--targets", "airis", "--results", "here"]
-    ran = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=800
-    )
-    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as bench:
+        try:
+            output, _ = bench.communicate(timeout=800)
+        except subprocess.TimeoutExpired:
+            # It stops what it has started.
+            bench.terminate()
+            raise
+    assert bench.returncode == 0, output[-4000:]
     tree = json.loads((tmp_path / "here" / "results.json").read_text())
     assert {run["signal"] for run in tree["runs"]} == {"new series", "calls"}
     assert tree["start"]
