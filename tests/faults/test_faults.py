@@ -145,6 +145,7 @@ async def test_killed_at_every_boundary(cluster: Cluster, chance: random.Random,
 async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
     async with under_load(cluster) as load:
         with standstill(family(cluster.services[name].pid)):
+            await cluster.until_ready({name: None})
             # Long enough for a worker's group to go on without it (session_timeout): its return comes too late.
             await asyncio.sleep(15)
             await load.flows(signals=[signal for signal in SIGNALS if name != f"{signal}-serve"])
