@@ -67,7 +67,8 @@ class Configuration(BaseSettings):
         profile: "embedded", "distributed", or the path of a YAML file.
         embedded: Whether all of AIRIS runs on this machine, as `airis up` starts it. Nobody else may do without
             authentication.
-        data_dir: Where engines and journals keep their files; below the working directory, if it is not absolute.
+        data_dir: Where engines and journals keep their files; below the working directory, if it is not absolute; `~`
+            is the user's own folder.
         role: What a process of metrics, logs or traces does: "serve" takes and answers calls, "work" stores what was
             taken, "all" does both. Only with Kafka may it be one of the two.
         host: The address that services listen on: of IPv4 or IPv6, or a name.
@@ -114,7 +115,10 @@ class Configuration(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, data_dir: Path) -> Path:
-        return data_dir.expanduser().absolute()
+        try:
+            return data_dir.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError(f"{data_dir} begins with the folder of a user who is not known here") from None
 
     @field_validator("host")
     @classmethod

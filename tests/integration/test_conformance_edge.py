@@ -33,7 +33,7 @@ from resilience.grpc.client import ClientSettings, Endpoint
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 NEVER_OPENS = BreakerSettings(consecutive_failures=1_000_000, failure_rate=None)
-BRIEF_SECONDS = float(os.environ.get("CONFORMANCE_BRIEF_SECONDS", "5"))
+BRIEF_SECONDS = float(os.environ.get("CONFORMANCE_BRIEF_SECONDS", "10"))
 """The longest deadline of which a test sees the end."""
 
 OTLP = {
