@@ -109,10 +109,11 @@ class Bulkhead:
     deadline of the call (`resilience.deadline`) if that is earlier. It ends with `BulkheadFullError` then too, not
     `DeadlineExceededError`: the callee was never asked, so a breaker around the bulkhead must not count it.
 
-    A queue that was not empty for as long as the longest wait, and whose first has waited for twice `standing_wait`,
-    stands until it is empty: it is no burst, but more than can be served. A server has whoever joins it then wait for
-    `standing_wait` only: what is refused is refused soon, and what is taken is not late. (Facebook's controlled delay,
-    after CoDel: "Fail at Scale", ACM Queue 13/8.) A client does not: to it the wait says how fast it may send.
+    A queue that was not empty for as long as the longest wait, and whose first has waited for twice the `standing`
+    share of that, stands until it is empty: it is no burst, but more than can be served. A server leaves only that
+    share of the queue and of the wait then: what is refused is refused soon, and what is taken is not late.
+    (Facebook's controlled delay, after CoDel: "Fail at Scale", ACM Queue 13/8.) A client does not: to it the wait
+    says how fast it may send.
 
     Events: `rejected`; `waited` when a call that waited got its place, with `seconds`.
 
@@ -121,7 +122,8 @@ class Bulkhead:
         max_concurrent: Calls that run at once; 1 or more.
         max_waiting: Calls that wait; 0: none does.
         max_wait: The longest wait, in seconds; 0: none waits.
-        standing_wait: The longest wait in a queue that stands, in seconds; None: `max_wait`.
+        standing: The share of `max_waiting` and `max_wait` that is left of a queue that stands, at least one place; 0
+            to 1.
         clock: Gives monotonic seconds.
         call_later: Makes a call after some seconds, in the running event loop; None: the loop's own.
         pause: Blocks a thread until the event is set or the seconds have passed.
@@ -137,7 +139,7 @@ class Bulkhead:
         max_waiting: int = 0,
         max_wait: float = 0.0,
         *,
-        standing_wait: float | None = None,
+        standing: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         call_later: CallLater | None = None,
         pause: Pause = threading.Event.wait,
@@ -145,14 +147,14 @@ class Bulkhead:
         _check_size(max_concurrent)
         if max_waiting < 0 or not max_wait >= 0:
             raise ValueError(f"max_waiting is {max_waiting} and max_wait {max_wait}; both must be 0 or more.")
-        if standing_wait is not None and not standing_wait >= 0:
-            raise ValueError(f"standing_wait is {standing_wait}; it must be 0 or more.")
+        if not 0 <= standing <= 1:
+            raise ValueError(f"standing is {standing}; it must be 0 to 1.")
         self.name = name
         self.events = Events("bulkhead", name)
         self._max_concurrent = max_concurrent
         self._max_waiting = max_waiting
         self._max_wait = max_wait
-        self._standing_wait = max_wait if standing_wait is None else standing_wait
+        self._standing = standing
         self._clock = clock
         self._call_later = call_later
         self._pause = pause
@@ -295,10 +297,10 @@ class Bulkhead:
             if self._in_flight < self._max_concurrent:
                 self._in_flight += 1
                 return None
-            full = len(self._queue) >= self._max_waiting
+            share = self._share_left(waiter)
+            full = len(self._queue) >= min(self._max_waiting, max(1, self._max_waiting * share))
             if not full and seconds > 0:
-                if self._queue_stands(waiter):
-                    seconds = min(seconds, self._standing_wait)
+                seconds = min(seconds, self._max_wait * share)
                 self._queue.append(waiter)
                 return seconds
             self._rejected += 1
@@ -306,14 +308,14 @@ class Bulkhead:
             raise self._refused("all places are taken" + (" and so is the queue" if self._max_waiting else ""))
         raise self._refused("all places are taken and the call's deadline has passed")
 
-    def _queue_stands(self, joining: _Waiter | _BlockedThread) -> bool:
+    def _share_left(self, joining: _Waiter | _BlockedThread) -> float:
         now = joining.since = self._clock()
         if not self._queue:
             self._queued_since, self._stands = now, False
         elif not self._stands:
             is_no_burst = now - self._queued_since >= self._max_wait
-            self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing_wait
-        return self._stands
+            self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing * self._max_wait
+        return self._standing if self._stands else 1.0
 
     def _settle(self, waiter: _Waiter | _BlockedThread, began: float) -> None:
         """Ends a wait that was not cancelled: with a place, or with `BulkheadFullError`."""

@@ -27,8 +27,8 @@ _MIN_CONCURRENT = 96
 _INITIAL_CONCURRENT = 128
 _LEAST_CONCURRENT = 16
 _RETRY_SECONDS = 0.5
-# Of the longest wait, once a queue stands: https://queue.acm.org/detail.cfm?id=2839461
-_STANDING_SHARE = 0.05
+# Of a queue and of the wait in it, once it stands: https://queue.acm.org/detail.cfm?id=2839461
+_STANDING = 0.05
 
 
 class Caller(Protocol):
@@ -262,7 +262,7 @@ class Guard:
                 pool.max_concurrent,
                 pool.max_waiting,
                 pool.max_wait,
-                standing_wait=_STANDING_SHARE * pool.max_wait,
+                standing=_STANDING,
                 clock=self._clock,
             )
             self._listen(pools[service, pool.name].events)

@@ -14,7 +14,7 @@ from resilience import deadline
 from resilience.bulkhead import Bulkhead
 from resilience.errors import BulkheadFullError
 
-MAX_WAIT, STANDING_WAIT = 10.0, 2.0
+MAX_WAIT, STANDING = 10.0, 0.3
 
 
 class BulkheadMachine(RuleBasedStateMachine):
@@ -47,7 +47,7 @@ class BulkheadMachine(RuleBasedStateMachine):
             places,
             waiting,
             MAX_WAIT,
-            standing_wait=STANDING_WAIT,
+            standing=STANDING,
             clock=self.clock,
             call_later=self.clock.call_later,
         )
@@ -91,15 +91,18 @@ class BulkheadMachine(RuleBasedStateMachine):
         if len(self.inside) < self.places:
             self.inside.append(name)
             self.admitted.append(name)
-        elif len(self.queue) < self.waiting and patience > 0:
+        else:
             if not self.queue:
                 self.queued_since, self.stands = self.clock.now, False
             elif self.clock.now - self.queued_since >= MAX_WAIT:
-                self.stands = self.stands or self.clock.now - self.since[self.queue[0][0]] >= 2 * STANDING_WAIT
-            self.since[name] = self.clock.now
-            self.queue.append((name, self.clock.now + (min(patience, STANDING_WAIT) if self.stands else patience)))
-        else:
-            self.refused.add(name)
+                self.stands = self.stands or self.clock.now - self.since[self.queue[0][0]] >= 2 * STANDING * MAX_WAIT
+            most = min(self.waiting, max(1, self.waiting * STANDING)) if self.stands else self.waiting
+            if len(self.queue) < most and patience > 0:
+                self.since[name] = self.clock.now
+                longest = STANDING * MAX_WAIT if self.stands else MAX_WAIT
+                self.queue.append((name, self.clock.now + min(patience, longest)))
+            else:
+                self.refused.add(name)
         self.run_loop()
 
     @rule()

@@ -24,14 +24,14 @@ async def settle() -> None:
 class Pool:
     """A bulkhead with a clock of its own, and what it told."""
 
-    def __init__(self, places: int = 1, waiting: int = 5, wait: float = 10.0, standing: float | None = None) -> None:
+    def __init__(self, places: int = 1, waiting: int = 5, wait: float = 10.0, standing: float = 1.0) -> None:
         self.clock = FakeClock()
         self.bulkhead = Bulkhead(
             "pool",
             places,
             waiting,
             wait,
-            standing_wait=standing,
+            standing=standing,
             clock=self.clock,
             call_later=self.clock.call_later,
             pause=self.pause,
@@ -109,7 +109,7 @@ async def test_places_go_to_those_who_waited_longest() -> None:
 
 
 async def test_who_joins_a_queue_that_stands_is_refused_soon() -> None:
-    pool = Pool(wait=10.0, standing=0.5)
+    pool = Pool(wait=10.0, waiting=40, standing=0.05)
     await pool.queue("a", "b")
     pool.clock.advance(9.0)
     third = (await pool.queue("c"))[0]
@@ -117,6 +117,8 @@ async def test_who_joins_a_queue_that_stands_is_refused_soon() -> None:
     pool.clock.advance(1.0)
     # Somebody has waited all the time for ten seconds now.
     fourth = (await pool.queue("d"))[0]
+    with pytest.raises(BulkheadFullError, match="and so is the queue"):
+        await pool.bulkhead.acquire()
     pool.clock.advance(0.5)
     await settle()
     with pytest.raises(BulkheadFullError, match=r"no place became free in 0\.5 s"):
