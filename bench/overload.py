@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
 from overload_load import HEALTH, Phase, Traffic, offer
-from platform_process import ROOT, Platform
+from platform_process import WITHOUT_DEMO, Platform
 from service_process import ServiceProcess
 
 from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, table
@@ -76,8 +76,7 @@ def alone(service: str, folder: Path) -> Iterator[Subject]:
 @contextmanager
 def behind_envoy(service: str, folder: Path) -> Iterator[Subject]:
     """A service of a whole platform, asked through its Envoy."""
-    # Something must be given, or it would bring the demo.
-    running = Platform(folder, "--profile", str(ROOT / "services" / "profiles" / "embedded.yaml"))
+    running = Platform(folder, *WITHOUT_DEMO)
     running.start()
     try:
         state = running.state()[service]

@@ -254,7 +254,6 @@ class Bulkhead:
         seconds = self._join(waiter)
         if seconds is None:
             return
-        began = self._clock()
         try:
             timer = (self._call_later or loop.call_later)(seconds, waiter.finish)
             try:
@@ -270,20 +269,19 @@ class Bulkhead:
                     self._rejected += 1
                 error.__cause__ = self._refused("no place became free before the call's deadline")
             raise
-        self._settle(waiter, began)
+        self._settle(waiter)
 
     def _wait_sync(self) -> None:
         waiter = _BlockedThread()
         seconds = self._join(waiter)
         if seconds is None:
             return
-        began = self._clock()
         try:
             self._pause(waiter.event, seconds)
         except BaseException:
             self._leave(waiter)
             raise
-        self._settle(waiter, began)
+        self._settle(waiter)
 
     def _join(self, waiter: _Waiter | _BlockedThread) -> float | None:
         """Puts a waiter into the queue.
@@ -297,7 +295,8 @@ class Bulkhead:
             if self._in_flight < self._max_concurrent:
                 self._in_flight += 1
                 return None
-            share = self._share_left(waiter)
+            waiter.since = self._clock()
+            share = self._share_left(waiter.since)
             full = len(self._queue) >= min(self._max_waiting, max(1, self._max_waiting * share))
             if not full and seconds > 0:
                 seconds = min(seconds, self._max_wait * share)
@@ -308,8 +307,7 @@ class Bulkhead:
             raise self._refused("all places are taken" + (" and so is the queue" if self._max_waiting else ""))
         raise self._refused("all places are taken and the call's deadline has passed")
 
-    def _share_left(self, joining: _Waiter | _BlockedThread) -> float:
-        now = joining.since = self._clock()
+    def _share_left(self, now: float) -> float:
         if not self._queue:
             self._queued_since, self._stands = now, False
         elif not self._stands:
@@ -317,9 +315,9 @@ class Bulkhead:
             self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing * self._max_wait
         return self._standing if self._stands else 1.0
 
-    def _settle(self, waiter: _Waiter | _BlockedThread, began: float) -> None:
+    def _settle(self, waiter: _Waiter | _BlockedThread) -> None:
         """Ends a wait that was not cancelled: with a place, or with `BulkheadFullError`."""
-        seconds = self._clock() - began
+        seconds = self._clock() - waiter.since
         with self._lock:
             if waiter.granted:
                 self._waited += 1

@@ -34,8 +34,7 @@ from services.shared.bus.port import Header
 from services.shared.errors import FieldViolation
 from services.shared.retention import accepted_times
 
-_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_.:/\-]*")
-_MAX_NAME = 255
+_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_.:/\-]{0,254}")
 _MAX_UNIT = 63
 _MAX_LABEL_KEY = 255
 _MAX_LABEL_VALUE = 4096
@@ -195,10 +194,10 @@ class Checker:
 
     def _violation(self, row: SeriesRow, is_sample: bool) -> FieldViolation | None:
         labels = row.labels
-        if len(row.metric) > _MAX_NAME or not _is_name(row.metric):
+        if not _NAME.fullmatch(row.metric):
             return FieldViolation(
                 "name",
-                f"must be 1 to {_MAX_NAME} characters: a letter, '_' or ':', then letters, digits and '_ . : / -'",
+                "must be 1 to 255 characters: a letter, '_' or ':', then letters, digits and '_ . : / -'",
                 "INVALID_NAME",
             )
         if row.kind not in _KIND_NAMES:
@@ -229,11 +228,6 @@ class Checker:
                     "LABEL_LIMIT_EXCEEDED",
                 )
         return None
-
-
-@lru_cache(maxsize=10_000)
-def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None
 
 
 _KINDS = {kind.value: kind.name for kind in Kind}

@@ -18,7 +18,7 @@ from faults.load import ALERTS, Load
 from faults.matrix import MATRIX
 from faults.readback import ChdbReadBack
 from faults.standstill import family, standstill
-from platform_process import ROOT, Platform
+from platform_process import WITHOUT_DEMO, Platform
 
 PROFILE = "embedded"
 PROCESSES = (*SIGNALS, ALERTS, "envoy", "postgres", "redis")
@@ -41,8 +41,7 @@ class Embedded:
     def __init__(self, folder: Path, chance: random.Random) -> None:
         self._folder = folder
         self._chance = chance
-        # Something must be given, or it would bring the demo.
-        self.platform = Platform(folder, "--profile", str(ROOT / "services" / "profiles" / f"{PROFILE}.yaml"))
+        self.platform = Platform(folder, *WITHOUT_DEMO)
         self.history = {signal: History() for signal in (*SIGNALS, ALERTS)}
         self.proxies: dict[str, TcpProxy] = {}
         self.load: Load

@@ -29,6 +29,17 @@ KAFKA = {f"{name}-{role}": "kafka" for name in SIGNALS for role in ROLES}
 CLICKHOUSE = {f"{name}-{role}": "the store" for name in ("metrics", "traces") for role in ROLES}
 ELASTICSEARCH = {f"logs-{role}": "the store" for role in ROLES}
 POSTGRES = {"alerts": "the alert store does not answer"}
+# The same of one that takes connections and does not answer, or of which nothing is heard.
+SILENT: dict[str, dict[str, str]] = {
+    "kafka": KAFKA,
+    "clickhouse": CLICKHOUSE,
+    "elasticsearch": ELASTICSEARCH,
+    # Its driver waits longer than /readyz does.
+    "postgres": {"alerts": ""},
+    "redis": {},
+    "consul": {},
+}
+SIGNAL_SERVICES = tuple(f"{signal}-{role}" for role in ROLES for signal in SIGNALS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -115,7 +126,7 @@ async def test_consul_killed(cluster: Cluster) -> None:
         await cluster.restart("consul")
 
 
-@pytest.mark.parametrize("name", [*(f"{signal}-{role}" for role in ROLES for signal in SIGNALS), "alerts"])
+@pytest.mark.parametrize("name", [*SIGNAL_SERVICES, "alerts"])
 async def test_a_service_killed(cluster: Cluster, name: str) -> None:
     async with under_load(cluster) as load:
         await cluster.services[name].kill()
@@ -127,7 +138,7 @@ async def test_a_service_killed(cluster: Cluster, name: str) -> None:
 
 @longer
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", [f"{signal}-{role}" for role in ROLES for signal in SIGNALS])
+@pytest.mark.parametrize("name", SIGNAL_SERVICES)
 async def test_killed_at_every_boundary(cluster: Cluster, chance: random.Random, name: str) -> None:
     signal, role = name.split("-")
     points = distributed_points(signal, role)
@@ -141,7 +152,7 @@ async def test_killed_at_every_boundary(cluster: Cluster, chance: random.Random,
 
 
 @longer
-@pytest.mark.parametrize("name", [*(f"{signal}-{role}" for role in ROLES for signal in SIGNALS), "alerts"])
+@pytest.mark.parametrize("name", [*SIGNAL_SERVICES, "alerts"])
 async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
     async with under_load(cluster) as load:
         with standstill(family(cluster.services[name].pid)):
@@ -152,23 +163,12 @@ async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
 
 
 @longer
-@pytest.mark.parametrize(
-    ("server", "unready"),
-    [
-        ("kafka", KAFKA),
-        ("clickhouse", CLICKHOUSE),
-        ("elasticsearch", ELASTICSEARCH),
-        # Its driver waits longer than /readyz does.
-        ("postgres", {"alerts": ""}),
-        ("redis", {}),
-        ("consul", {}),
-    ],
-)
-async def test_a_server_stands_still(cluster: Cluster, server: str, unready: dict[str, str]) -> None:
+@pytest.mark.parametrize("server", SILENT)
+async def test_a_server_stands_still(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
         with standstill(family(cluster.servers[server].pid)):
             # Connections are still taken, by the kernel, and nobody reads from them.
-            await cluster.until_ready(unready)
+            await cluster.until_ready(SILENT[server])
             if server == "kafka":
                 await asyncio.sleep(15)
             else:
@@ -185,20 +185,13 @@ async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "unready"),
-    [
-        ("kafka", KAFKA),
-        pytest.param("clickhouse", CLICKHOUSE, marks=longer),
-        pytest.param("elasticsearch", ELASTICSEARCH, marks=longer),
-        # Its driver waits longer than /readyz does.
-        pytest.param("postgres", {"alerts": ""}, marks=longer),
-        pytest.param("consul", {}, marks=longer),
-    ],
+    "server",
+    ["kafka", *(pytest.param(name, marks=longer) for name in ("clickhouse", "elasticsearch", "postgres", "consul"))],
 )
-async def test_a_partition(cluster: Cluster, server: str, unready: dict[str, str]) -> None:
+async def test_a_partition(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
         cluster.proxies[server].blackhole()
-        await cluster.until_ready(unready)
+        await cluster.until_ready(SILENT[server])
         if server != "kafka":
             await load.flows()
         cluster.proxies[server].heal()
