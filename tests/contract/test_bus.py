@@ -252,9 +252,12 @@ async def test_a_full_backlog_refuses_and_takes_again_after_a_commit(buses: Fixt
                 refused = error
         assert refused.reason == "BACKLOG_FULL"
         assert refused.retry_after
+        with pytest.raises(ResourceExhaustedError):
+            bus.check_room(600)
         assert 0 < bus.backlog_bytes <= 3_000
         await drain(bus, published)
         assert bus.backlog_bytes == 0
+        bus.check_room(600)
         assert await bus.publish(batch("again")) == published + 1
 
 

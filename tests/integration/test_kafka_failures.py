@@ -255,7 +255,11 @@ async def test_what_waits_for_a_broker_that_is_away_is_bounded_and_refused_beyon
         results: list[object] = []
         for _ in range(3):
             payloads = (batch(f"r{n}", b"x" * 500_000) for n in range(20))
-            results += await asyncio.gather(*(bus.publish(each) for each in payloads), return_exceptions=True)
+            sending = [asyncio.create_task(bus.publish(each)) for each in payloads]
+            await asyncio.sleep(0)
+            with pytest.raises(ResourceExhaustedError):
+                bus.check_room(500_000)
+            results += await asyncio.gather(*sending, return_exceptions=True)
             assert bus.in_flight_bytes <= 4 << 20
         assert {type(result) for result in results} == {UnavailableError, ResourceExhaustedError}
         full = [result for result in results if isinstance(result, ResourceExhaustedError)]

@@ -19,10 +19,13 @@ from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
 
 
 class Intake:
-    """Has the time."""
+    """Has the time, and room."""
 
     def clock(self) -> int:
         return NOW
+
+    def check_room(self, size: int) -> None:
+        pass
 
 
 def ingest_of(signal: str) -> tuple[Ingest[Any, Any], Counting]:
@@ -103,6 +106,23 @@ async def test_whatever_goes_wrong_with_all_together_each_is_answered() -> None:
     async with asyncio.timeout(10):
         found = await asyncio.gather(*(ingest.check(logs.OTLP, "default", records(4)) for _ in range(3)))
     assert [each.count for each in found] == [4, 4, 4]
+
+
+async def test_what_the_bus_has_no_room_for_is_refused_before_it_is_decoded() -> None:
+    class Full(Intake):
+        def check_room(self, size: int) -> None:
+            if size > 100:
+                raise ResourceExhaustedError("full", reason="BACKLOG_FULL", retry_after=1.0)
+
+    ingest, counting = ingest_of("logs")
+    full: Any = Full()
+    ingest.intake = full
+    with pytest.raises(ResourceExhaustedError):
+        await ingest.check(logs.OTLP, "default", records(4))
+    with pytest.raises(ResourceExhaustedError):
+        await ingest.check(logs.OTLP, "default", b"\xff" * 101)
+    assert counting.sizes == []
+    assert (await ingest.check(logs.OTLP, "default", b"")).count == 0
 
 
 async def test_what_waits_to_be_decoded_is_bounded_and_no_tenants_requests_of_one_type_take_all_of_it(

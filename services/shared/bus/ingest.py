@@ -184,8 +184,10 @@ class Ingest(Generic[ItemsT, ColumnsT]):
 
         Raises:
             InvalidArgumentError: It is malformed, or too large.
-            ResourceExhaustedError: More wait than memory is given to (BACKLOG_FULL).
+            ResourceExhaustedError: More wait than memory is given to, or the bus has no room (BACKLOG_FULL, DISK_FULL).
+            UnavailableError: The bus takes nothing.
         """
+        self.intake.check_room(len(payload))
         if self._recall is not None:
             now = self.intake.clock()
             if (known := self._recall.recall(message_type, tenant, payload, now)) is not None:

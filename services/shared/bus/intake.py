@@ -83,6 +83,10 @@ class Intake(Generic[ColumnsT]):
         self._decode = decode
         self.clock = clock
 
+    def check_room(self, size: int) -> None:
+        """Raises what `take` would for a batch of so many bytes, before it is decoded; also for a repeated one."""
+        self._bus.check_room(size)
+
     async def take(
         self,
         origin: Origin,

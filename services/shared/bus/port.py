@@ -142,6 +142,13 @@ class Publisher(Protocol[ColumnsT]):
         """
         ...
 
+    def check_room(self, size: int) -> None:
+        """Raises what `publish` would raise now for any batch of so many bytes, or more.
+
+        To be asked before a batch is decoded, which costs more than all else.
+        """
+        ...
+
     def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
         """Says that a producer's batches up to a sequence are settled, wherever they were published.
 

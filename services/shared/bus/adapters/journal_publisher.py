@@ -86,20 +86,36 @@ class GroupCommit(Generic[ColumnsT]):
 
     async def publish(self, batch: Batch[ColumnsT]) -> Position:
         """See `port.Publisher.publish`. Cancelled before its group is written, the batch is not taken."""
+        header = encode_header(batch.header)
+        frame_bytes = START_BYTES + len(header) + len(batch.payload)
+        self.check_room(frame_bytes)
+        durable: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(batch, header, frame_bytes, self._clock(), durable))
+        self.pending_bytes += frame_bytes
+        self._wake.set()
+        return await durable
+
+    def check_room(self, size: int) -> None:
+        """See `port.Publisher.check_room`."""
         if self._closing:
             raise closed()
         if failure := self.failure or self._backlog.failure:
             raise UnavailableError(failure)
         if self._is_full:
             raise _disk_full()
-        header = encode_header(batch.header)
-        frame_bytes = START_BYTES + len(header) + len(batch.payload)
-        self._refuse_excess(frame_bytes)
-        durable: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(batch, header, frame_bytes, self._clock(), durable))
-        self.pending_bytes += frame_bytes
-        self._wake.set()
-        return await durable
+        limits = self._limits
+        if size > min(limits.max_backlog_bytes, limits.max_pending_bytes):
+            raise InvalidArgumentError(
+                f"The batch takes {size} bytes, more than the journal holds: send smaller batches.",
+                reason="SIZE_LIMIT_EXCEEDED",
+            )
+        if (
+            self._backlog.frame_bytes + self.pending_bytes + size > limits.max_backlog_bytes
+            or len(self._backlog) + len(self._queue) >= limits.max_backlog_batches
+        ):
+            raise _backlog_full("Too much acknowledged data waits for the store; send the batch again later.")
+        if self.pending_bytes + size > limits.max_pending_bytes:
+            raise _backlog_full("More data arrives than the disk takes; send the batch again later.")
 
     async def close(self) -> None:
         """Refuses new batches, writes those that wait, and stops."""
@@ -116,29 +132,6 @@ class GroupCommit(Generic[ColumnsT]):
 
     def _try_again(self) -> None:
         self._is_full = False
-
-    def _refuse_excess(self, frame_bytes: int) -> None:
-        limits = self._limits
-        if frame_bytes > min(limits.max_backlog_bytes, limits.max_pending_bytes):
-            raise InvalidArgumentError(
-                f"The batch takes {frame_bytes} bytes, more than the journal holds: send smaller batches.",
-                reason="SIZE_LIMIT_EXCEEDED",
-            )
-        if (
-            self._backlog.frame_bytes + self.pending_bytes + frame_bytes > limits.max_backlog_bytes
-            or len(self._backlog) + len(self._queue) >= limits.max_backlog_batches
-        ):
-            raise ResourceExhaustedError(
-                "Too much acknowledged data waits for the store; send the batch again later.",
-                reason="BACKLOG_FULL",
-                retry_after=_BACKLOG_RETRY_SECONDS,
-            )
-        if self.pending_bytes + frame_bytes > limits.max_pending_bytes:
-            raise ResourceExhaustedError(
-                "More data arrives than the disk takes; send the batch again later.",
-                reason="BACKLOG_FULL",
-                retry_after=_BACKLOG_RETRY_SECONDS,
-            )
 
     async def _run(self) -> None:
         while True:
@@ -206,6 +199,10 @@ class GroupCommit(Generic[ColumnsT]):
 def closed() -> UnavailableError:
     """What a journal that is not open answers."""
     return UnavailableError("The service is starting or stopping; try again.", reason="NOT_READY", retry_after=1.0)
+
+
+def _backlog_full(message: str) -> ResourceExhaustedError:
+    return ResourceExhaustedError(message, reason="BACKLOG_FULL", retry_after=_BACKLOG_RETRY_SECONDS)
 
 
 def _disk_full() -> ResourceExhaustedError:

@@ -115,6 +115,12 @@ class KafkaBus(Generic[ColumnsT]):
             raise closed()
         return await self._publisher.publish(batch)
 
+    def check_room(self, size: int) -> None:
+        """See `port.Publisher.check_room`."""
+        if self._publisher is None:
+            raise closed()
+        self._publisher.check_room(size)
+
     def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
         """See `port.Publisher.note_settled`."""
         if self._publisher is not None:

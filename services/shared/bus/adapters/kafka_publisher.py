@@ -120,10 +120,21 @@ class KafkaPublisher(Generic[ColumnsT]):
         if producer is not None:
             await _stop(producer, self._config.request_timeout)
 
-    async def publish(self, batch: Batch[ColumnsT]) -> Position:
-        """See `port.Publisher.publish`. Cancelled before it is handed to the producer, the batch is not taken."""
+    def check_room(self, size: int) -> None:
+        """See `port.Publisher.check_room`."""
         if self._closing or not (self._producer or self._renewing):
             raise closed()
+        if size > self._most_bytes:
+            raise InvalidArgumentError(
+                f"The batch takes {size} bytes, and Kafka's topic allows {self._most_bytes}: send smaller batches.",
+                reason="SIZE_LIMIT_EXCEEDED",
+            )
+        if self.in_flight_bytes and self.in_flight_bytes + size > self._config.max_in_flight_bytes:
+            raise backlog_full()
+
+    async def publish(self, batch: Batch[ColumnsT]) -> Position:
+        """See `port.Publisher.publish`. Cancelled before it is handed to the producer, the batch is not taken."""
+        self.check_room(len(batch.payload))
         header = batch.header
         sender = (header.tenant, header.producer_id) if header.producer_id and not header.request_id else None
         self._refuse_overtaking(sender, header)
@@ -169,13 +180,7 @@ class KafkaPublisher(Generic[ColumnsT]):
         headers = kafka_headers.encode(batch.header, self._service, self._event_id(), self._trace_context())
         key = kafka_headers.key_of(batch.header)
         size = len(batch.payload) + kafka_headers.size_of(headers) + len(key or b"") + _RECORD_BYTES
-        if size > self._most_bytes:
-            raise InvalidArgumentError(
-                f"The batch takes {size} bytes, and Kafka's topic allows {self._most_bytes}: send smaller batches.",
-                reason="SIZE_LIMIT_EXCEEDED",
-            )
-        if self.in_flight_bytes and self.in_flight_bytes + size > self._config.max_in_flight_bytes:
-            raise backlog_full()
+        self.check_room(size)
         partitions = self._partitions()
         partition = partition_for(key, partitions) if key is not None else random.randrange(partitions)  # noqa: S311
         sent = _Sent(self, size)
