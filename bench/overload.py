@@ -1,9 +1,10 @@
 """Overloads real services: `python -m bench.overload [SECONDS] [--services metrics,logs] [--envoy] [--json FILE]`.
 
 For each service, on free ports and in a folder of its own, for a query and for ingestion: what it can do at most; that
-much offered; three times that for SECONDS (120); then half of it, to see how soon it is itself again. Health is checked
-ten times a second throughout, at the service's own port. Calls go there too; with --envoy they go through the Envoy of
-a whole platform, as users' calls do. Ends with 1 when a goal is missed:
+much offered; three times that for SECONDS (120); then half of it, to see how soon it is itself again. Of ingestion, the
+most is what it stores: what was acknowledged, by the time until all of it could be read. Health is checked ten times a
+second throughout, at the service's own port. Calls go there too; with --envoy they go through the Envoy of a whole
+platform, as users' calls do. Ends with 1 when a goal is missed:
 
 - goodput under overload is 0.9 of the peak;
 - p95 of what is admitted is within the contract's deadline;
@@ -27,7 +28,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +39,8 @@ from overload_load import HEALTH, Phase, Traffic, offer
 from platform_process import WITHOUT_DEMO, Platform
 from service_process import ServiceProcess
 
-from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, table
-from bench.overload_traffic import SERVICES, Kind, fill, kinds
+from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, stored_rate, table
+from bench.overload_traffic import SERVICES, Kind, fill, kinds, store_all
 
 TIMES = 3.0
 _CALLERS = 16
@@ -109,18 +110,19 @@ def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory, cores
     health = Traffic(HEALTH, _HEALTH_RATE)
     before, after = max(seconds / 8, 2.0), max(seconds / 8, 2 * RECOVERY_SECONDS)
     most = Phase("at most", before, [Traffic(kind.method, request=kind.request, callers=_CALLERS), health])
-    (peak,) = apply([most])
-    rate = max(peak.goodput(), 1.0)
+    (found,) = apply([most])
+    peak = max(stored_rate(found, store_all(kind.service, subject.target) if kind.stores else 0.0), 1.0)
     phases = [
-        Phase("1x", before, [Traffic(kind.method, rate, kind.request), health]),
-        Phase("3x", seconds, [Traffic(kind.method, TIMES * rate, kind.request), health]),
-        Phase("0.5x", after, [Traffic(kind.method, 0.5 * rate, kind.request), health]),
+        Phase("1x", before, [Traffic(kind.method, peak, kind.request), health]),
+        Phase("3x", seconds, [Traffic(kind.method, TIMES * peak, kind.request), health]),
+        Phase("0.5x", after, [Traffic(kind.method, 0.5 * peak, kind.request), health]),
     ]
-    once, thrice, recovering = apply(phases)
-    return judge(kind.name, kind.deadline, peak, once, thrice, recovering, memory=memory.most)
+    reports = apply(phases)
+    stored_after = store_all(kind.service, subject.target) if kind.stores else 0.0
+    return judge(kind.name, kind.deadline, peak, found, *reports, memory=memory.most, stored_after=stored_after)
 
 
-def measure(service: str, seconds: float, through_envoy: bool, cores: set[int]) -> list[Verdict]:
+def measure(service: str, seconds: float, cores: set[int], *, through_envoy: bool, acknowledged: bool) -> list[Verdict]:
     """Overloads one service, from those cores."""
     start = behind_envoy if through_envoy else alone
     with (
@@ -130,7 +132,8 @@ def measure(service: str, seconds: float, through_envoy: bool, cores: set[int]) 
         memory = Memory(subject.pid)
         try:
             fill(service, subject.target)
-            return [overload(subject, kind, seconds, memory, cores) for kind in kinds(service)]
+            asked = [replace(kind, stores=kind.stores and not acknowledged) for kind in kinds(service)]
+            return [overload(subject, kind, seconds, memory, cores) for kind in asked]
         finally:
             memory.end()
 
@@ -150,6 +153,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=float, nargs="?", default=120.0, help="how long the overload lasts")
     parser.add_argument("--services", default=",".join(SERVICES))
+    parser.add_argument(
+        "--acknowledged", action="store_true", help="three times what is acknowledged at most, stored or not"
+    )
     parser.add_argument("--envoy", action="store_true", help="through the Envoy of a whole platform")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
@@ -157,7 +163,7 @@ def main() -> int:
     cores = _own_core()
     verdicts: list[Verdict] = []
     for service in chosen.services.split(","):
-        found = measure(service, chosen.seconds, chosen.envoy, cores)
+        found = measure(service, chosen.seconds, cores, through_envoy=chosen.envoy, acknowledged=chosen.acknowledged)
         print("\n".join(table(found)[bool(verdicts) :]), flush=True)
         verdicts += found
     met = not any(verdict.misses for verdict in verdicts)
@@ -170,6 +176,7 @@ def main() -> int:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": chosen.seconds,
             "envoy": chosen.envoy,
+            "acknowledged": chosen.acknowledged,
         }
         document = {"environment": environment, "ok": met, "rpcs": [verdict.document() for verdict in verdicts]}
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ class Verdict:
 
     Attributes:
         name: "metrics IngestMetrics".
-        peak: The most that was answered well, without overload.
+        peak: The most that was answered well, without overload; of what is to be stored: that was stored.
         goodput: The same while three times the peak is offered.
         offered: What was offered then.
         admitted_p95: How long those took that were answered well.
@@ -38,6 +38,7 @@ class Verdict:
         health_failed: How many of them failed.
         health_p95: How long they took under overload.
         memory: The most that the service had, in MiB.
+        stored_after: After all of it, how long until everything acknowledged was stored; 0: nothing was to be.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Verdict:
     health_failed: int
     health_p95: float
     memory: float
+    stored_after: float
 
     @property
     def misses(self) -> list[str]:
@@ -91,18 +93,35 @@ def recovery(after: Report) -> float:
     return math.inf
 
 
+def stored_rate(most: Report, stored_after: float) -> float:
+    """Calls a second of a phase that were answered well, and stored so many seconds after it.
+
+    What is acknowledged waits in a journal, which takes more than the store, but not for long.
+    """
+    return most.goodput() * most.phase.seconds / (most.phase.seconds + stored_after)
+
+
 def judge(
-    name: str, deadline: float, peak: Report, once: Report, thrice: Report, after: Report, *, memory: float
+    name: str,
+    deadline: float,
+    peak: float,
+    most: Report,
+    once: Report,
+    thrice: Report,
+    after: Report,
+    *,
+    memory: float,
+    stored_after: float,
 ) -> Verdict:
-    """What four phases say: as much as it can, that much offered, three times that, half of it."""
+    """What four phases say: as much as it can, the peak offered, three times that, half of it."""
     everything = thrice.of()
     refused = [call for call in everything if call.code != "OK"]
-    health: list[Call] = [call for report in (peak, once, thrice, after) for call in report.of(HEALTH)]
+    health: list[Call] = [call for report in (most, once, thrice, after) for call in report.of(HEALTH)]
     codes = thrice.codes()
     del codes["OK"]
     return Verdict(
         name=name,
-        peak=max(peak.goodput(), once.goodput()),
+        peak=max(peak, once.goodput()),
         goodput=thrice.goodput(),
         offered=len(everything) / thrice.phase.seconds,
         admitted_p95=percentile([call for call in everything if call.code == "OK"]),
@@ -115,6 +134,7 @@ def judge(
         health_failed=sum(call.code != "OK" for call in health),
         health_p95=percentile(thrice.of(HEALTH)),
         memory=memory,
+        stored_after=stored_after,
     )
 
 
@@ -122,13 +142,13 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts as lines."""
     lines = [
         f"{'RPC':<24}{'peak':>8}{'3x':>8}{'share':>7}{'p95 ok':>9}{'p95 refused':>13}{'recovery':>10}"
-        f"{'health':>14}{'MiB':>7}   goals"
+        f"{'health':>14}{'MiB':>7}{'stored':>9}   goals"
     ]
     for each in verdicts:
         health = f"{each.health_checks - each.health_failed}/{each.health_checks} {each.health_p95 * 1000:.0f} ms"
         lines.append(
             f"{each.name:<24}{each.peak:>6.0f}/s{each.goodput:>6.0f}/s{each.goodput / each.peak:>7.2f}"
             f"{each.admitted_p95 * 1000:>6.0f} ms{each.refused_p95 * 1000:>10.1f} ms{each.recovery:>8.0f} s"
-            f"{health:>14}{each.memory:>7.0f}   {'; '.join(each.misses) or 'met'}"
+            f"{health:>14}{each.memory:>7.0f}{each.stored_after:>7.1f} s   {'; '.join(each.misses) or 'met'}"
         )
     return lines

@@ -6,7 +6,8 @@ import base64
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from resilience.contract import method_policy
 BATCH = 1000
 _SERIES, _SPANS_OF_A_TRACE = 100, 8
 _FILLED = 50
-_ATTEMPTS = 20
+_PATIENCE_SECONDS = 900.0
+_PAUSE_SECONDS = 0.1
+_BUSY = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 _HOUR = 3_600_000_000_000
 
 
@@ -38,12 +41,14 @@ class Kind:
         method: The RPC's path.
         request: What is sent, in base64.
         deadline: The contract's, in seconds.
+        stores: Whether what is sent is still to be stored when it has been acknowledged.
     """
 
     service: str
     method: str
     request: str
     deadline: float
+    stores: bool
 
     @property
     def name(self) -> str:
@@ -130,34 +135,49 @@ def kinds(service: str) -> list[Kind]:
     """The query and the ingest of a service, in that order: what is ingested makes queries slower."""
     descriptor, batch, question = _SERVICES[service]
     found = []
-    for request in (question(), batch()):
+    for request, stores in ((question(), False), (batch(), True)):
         (method,) = [each for each in descriptor.methods if each.input_type is request.DESCRIPTOR]
         policy = method_policy(method)
         assert policy.deadline is not None
-        found.append(Kind(service, policy.method, encoded(request), policy.deadline))
+        found.append(Kind(service, policy.method, encoded(request), policy.deadline, stores))
     return found
 
 
 def fill(service: str, target: str) -> None:
     """Stores something that can be asked for."""
     _, batch, _ = _SERVICES[service]
-    method = kinds(service)[1].method
-    with grpc.insecure_channel(target) as channel:
-        call = channel.unary_unary(method)
+    with _ingest(service, target) as call:
         for _ in range(_FILLED):
             _send(call, batch())
-        last: Any = batch(1)
-        last.wait_for = ingest_pb2.Acknowledgement.QUERYABLE
+    store_all(service, target)
+
+
+def store_all(service: str, target: str) -> float:
+    """Returns when all that was acknowledged before is stored, and how many seconds that took."""
+    _, batch, _ = _SERVICES[service]
+    last: Any = batch(1)
+    last.wait_for = ingest_pb2.Acknowledgement.QUERYABLE
+    began = time.monotonic()
+    with _ingest(service, target) as call:
         _send(call, last)
+    return time.monotonic() - began
+
+
+@contextmanager
+def _ingest(service: str, target: str) -> Iterator[Any]:
+    with grpc.insecure_channel(target) as channel:
+        yield channel.unary_unary(kinds(service)[1].method)
 
 
 def _send(call: Any, request: Message) -> None:
-    for attempt in range(_ATTEMPTS):
+    ends_at = time.monotonic() + _PATIENCE_SECONDS
+    while True:
         try:
             call(request.SerializeToString(), timeout=60)
         except grpc.RpcError as error:
-            # A machine that is busy takes longer than the contract has it.
-            if attempt + 1 == _ATTEMPTS or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            # A machine that is busy takes longer than the contract has it, and what is full has room again.
+            if time.monotonic() > ends_at or error.code() not in _BUSY:
                 raise
+            time.sleep(_PAUSE_SECONDS)
         else:
             return

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from overload_load import HEALTH, Call, Phase, Report, Traffic
 
-from bench.overload_goals import Verdict, judge, recovery, table
+from bench.overload_goals import Verdict, judge, recovery, stored_rate, table
 from bench.overload_traffic import SERVICES, kinds
 
 METHOD = "/airis.metrics.v1.MetricsService/QueryMetrics"
@@ -32,6 +32,7 @@ GOOD = Verdict(
     health_failed=0,
     health_p95=0.01,
     memory=500.0,
+    stored_after=0.0,
 )
 
 
@@ -83,7 +84,7 @@ def test_four_phases_make_a_verdict() -> None:
     silent = call(3.0, "RESOURCE_EXHAUSTED", retry_after=None)
     thrice = report(4.0, *(call(at / 20, seconds=0.5) for at in range(80)), *refused, silent, health)
     after = report(10.0, *(call(at / 10) for at in range(100)), Call(HEALTH, 0.5, 0.002, "UNAVAILABLE", None))
-    verdict = judge("q", 10.0, peak, once, thrice, after, memory=1.0)
+    verdict = judge("q", 10.0, 10.0, peak, once, thrice, after, memory=1.0, stored_after=0.0)
     assert (verdict.peak, verdict.offered, verdict.refused) == (20.0, 30.0, {"RESOURCE_EXHAUSTED": 40})
     # What ends after its phase is no goodput of it.
     assert verdict.goodput == pytest.approx(20.0, rel=0.15)
@@ -91,9 +92,17 @@ def test_four_phases_make_a_verdict() -> None:
     assert (verdict.health_checks, verdict.health_failed) == (4, 1)
 
 
+def test_what_is_acknowledged_counts_as_it_is_stored() -> None:
+    most = report(2.0, *(call(at / 10) for at in range(20)))
+    assert most.goodput() == pytest.approx(10.0, rel=0.1)
+    assert stored_rate(most, 0.0) == most.goodput()
+    assert stored_rate(most, 6.0) == most.goodput() / 4
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_is_asked_and_sent_to(service: str) -> None:
     query, ingest = kinds(service)
     assert query.service == ingest.service == service
     assert "Ingest" in ingest.method
+    assert (query.stores, ingest.stores) == (False, True)
     assert 0 < ingest.deadline <= query.deadline
