@@ -88,6 +88,15 @@ class Admission:
             self._give_back_to_bulk(started)
         return started
 
+    def turn_away(self, priority: int, coming: int = 0) -> OverloadedError | None:
+        """Refuses a call that is not here yet, if `enter` would.
+
+        Args:
+            priority: As of `enter`.
+            coming: Calls that were not turned away and have not entered yet; see `ConcurrencyLimit.refuse`.
+        """
+        return self._refusal(priority) if self._limit.refuse(self._shares[priority], coming) else None
+
     def leave(self, started: float, dropped: bool = False, *, observed: bool = True) -> None:
         """Ends a call.
 

@@ -158,6 +158,7 @@ class Bulkhead:
         self._clock = clock
         self._call_later = call_later
         self._pause = pause
+        self._full = "all places are taken" + (" and so is the queue" if max_waiting else "")
         self._lock = threading.Lock()
         self._in_flight = 0
         # Whoever waits here has no place; who is granted one is taken out. While anyone waits, all places are taken.
@@ -215,6 +216,14 @@ class Bulkhead:
                 return
             granted = self._grant()
         self._wake(granted)
+
+    def turn_away(self) -> BulkheadFullError | None:
+        """Refuses a call that is not here yet, if `acquire` would at once."""
+        with self._lock:
+            if self._in_flight < self._max_concurrent or not (self._max_wait == 0 or self._is_full(self._clock())):
+                return None
+            self._rejected += 1
+        return self._refused(self._full)
 
     def resize(self, max_concurrent: int) -> None:
         """Changes how many calls run at once. Calls under way go on, also beyond a smaller number.
@@ -296,23 +305,27 @@ class Bulkhead:
                 self._in_flight += 1
                 return None
             waiter.since = self._clock()
-            share = self._share_left(waiter.since)
-            full = len(self._queue) >= min(self._max_waiting, max(1, self._max_waiting * share))
+            full = self._max_wait == 0 or self._is_full(waiter.since)
             if not full and seconds > 0:
-                seconds = min(seconds, self._max_wait * share)
                 self._queue.append(waiter)
-                return seconds
+                return min(seconds, self._max_wait * self._share)
             self._rejected += 1
-        if full or self._max_wait == 0:
-            raise self._refused("all places are taken" + (" and so is the queue" if self._max_waiting else ""))
+        if full:
+            raise self._refused(self._full)
         raise self._refused("all places are taken and the call's deadline has passed")
 
-    def _share_left(self, now: float) -> float:
+    def _is_full(self, now: float) -> bool:
+        """Whether the queue is, or what is left of it, when all places are taken."""
         if not self._queue:
             self._queued_since, self._stands = now, False
         elif not self._stands:
             is_no_burst = now - self._queued_since >= self._max_wait
             self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing * self._max_wait
+        return len(self._queue) >= min(self._max_waiting, max(1, self._max_waiting * self._share))
+
+    @property
+    def _share(self) -> float:
+        """What is left of the queue and of the wait in it."""
         return self._standing if self._stands else 1.0
 
     def _settle(self, waiter: _Waiter | _BlockedThread) -> None:

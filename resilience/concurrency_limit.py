@@ -40,6 +40,7 @@ _SHRUNK = 0.6
 _SETTLED = 0.2
 _PROBE_AGAIN = 0.05
 _LONGEST_RETRY_AFTER = 5.0
+_COMING_SHARE = 0.25
 
 
 class _Probe(Enum):
@@ -182,12 +183,9 @@ class ConcurrencyLimit:
     def try_start(self, share: float = 1.0) -> float | None:
         """Begins a call as `start` does, but returns None instead of raising, and without an event."""
         with self._lock:
-            in_flight = self._in_flight
-            if in_flight >= share * (self._admitted if share <= 1 else self._limit):
-                self._rejected += 1
-                self._refused = True
+            if self._refuses(share):
                 return None
-            self._in_flight = in_flight = in_flight + 1
+            self._in_flight = in_flight = self._in_flight + 1
             if in_flight > self._peak:
                 self._peak = in_flight
             now = self.clock()
@@ -198,6 +196,17 @@ class ConcurrencyLimit:
                     self._probe = _Probe.FINISHING
                     self._admitted = self._limit
             return now
+
+    def refuse(self, share: float = 1.0, coming: int = 0) -> bool:
+        """Counts a call as refused if `try_start` would return None with some further calls begun.
+
+        Args:
+            share: As of `start`.
+            coming: How many. They count for a quarter of the limit at most: whoever begins them slowly must not keep
+                others out.
+        """
+        with self._lock:
+            return self._refuses(share, coming)
 
     def finish(self, started: float, dropped: bool = False, *, observed: bool = True) -> None:
         """Ends a call.
@@ -249,8 +258,8 @@ class ConcurrencyLimit:
         return result
 
     def retry_after(self) -> float:
-        """Seconds after which the limit may be another: a window, or what a call takes if that is longer."""
-        return min(_LONGEST_RETRY_AFTER, max(self._window, self._latency or 0.0))
+        """Seconds after which the limit may be another: a window, or what a call takes if that is longer. In tenths."""
+        return min(_LONGEST_RETRY_AFTER, math.ceil(10 * max(self._window, self._latency or 0.0)) / 10)
 
     def snapshot(self) -> ConcurrencyLimitSnapshot:
         """What it knows now."""
@@ -263,6 +272,14 @@ class ConcurrencyLimit:
                 self.probing,
                 self._rejected,
             )
+
+    def _refuses(self, share: float, coming: int = 0) -> bool:
+        places = share * (self._admitted if share <= 1 else self._limit)
+        if self._in_flight + min(coming, places * _COMING_SHARE) < places:
+            return False
+        self._rejected += 1
+        self._refused = True
+        return True
 
     def _new_window(self, now: float) -> None:
         self._window_ends_at = now + self._window

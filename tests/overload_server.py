@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from service_process import ROOT, free_offset
 
 from services.shared.auth.config import AuthConfig
+from services.shared.rpc import grpc_server
 from services.shared.rpc.server import Binding, Endpoints, RpcServer
 
 WORKERS = 8
@@ -64,15 +65,21 @@ def _behavior(answer: Any, workers: asyncio.Semaphore) -> Any:
 
 
 class _Arrivals(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Counts calls before anything else sees them."""
+    """Counts calls before anything else sees them, those included that are turned away."""
 
     def __init__(self) -> None:
         self._arrived: Counter[str] = Counter()
+        begin = grpc_server._Calls._begin
+
+        def count_and_begin(calls: Any, method: str, call: Any) -> None:
+            self._arrived[method] += 1
+            begin(calls, method, call)
+
+        grpc_server._Calls._begin = count_and_begin  # type: ignore[method-assign]
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         if _CONTROL in (details.invocation_metadata or ()):
             return grpc.unary_unary_rpc_method_handler(self._tell)
-        self._arrived[details.method] += 1
         return await continuation(details)
 
     async def _tell(self, _request: bytes, _context: Any) -> bytes:

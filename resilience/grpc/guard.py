@@ -15,6 +15,7 @@ from resilience.concurrency_limit import ConcurrencyLimit
 from resilience.contract import BulkheadRule, MethodPolicy
 from resilience.errors import BulkheadFullError, DeadlineExceededError, ResilienceError
 from resilience.events import Events, Listener
+from resilience.priority import Priority
 from resilience.rate_limit import RateLimit
 from resilience.telemetry import observe
 
@@ -169,6 +170,34 @@ class Guard:
             return self._rules[method]
         except KeyError:
             raise LookupError(f"{method} has no airis.policy.v1.policy.") from None
+
+    def may_turn_away(self, method: str) -> bool:
+        """Whether `turn_away` may refuse calls of a method: bulk, whose messages are what costs.
+
+        Others are few and small, and who refuses them takes from bulk: that is for callers who are known.
+        """
+        rule = self._rules.get(method)
+        return rule is not None and rule.policy.priority == Priority.BULK and rule.policy.deadline is not None
+
+    def turn_away(self, method: str, coming: int) -> ResilienceError | None:
+        """Refuses a bulk call of which nothing is known but its method, if load or pool refuse it whoever makes it.
+
+        A pool that is full says nothing to the limit here: the call took no part of it.
+
+        Args:
+            method: One of which `may_turn_away`.
+            coming: Such calls that were not turned away and whose messages are still being received. They take
+                places soon, but who sends them slowly must not keep others out: they count for a quarter of the
+                limit at most.
+
+        Returns:
+            Why it is refused, and counted as such; None: `enter` decides.
+        """
+        rule = self._rules[method]
+        refusal: ResilienceError | None = self.admission.turn_away(Priority.BULK, coming)
+        if refusal is None and (refusal := rule.bulkhead.turn_away()) is not None:
+            refusal.retry_after = _RETRY_SECONDS
+        return refusal
 
     async def enter(
         self, rule: Rule, headers: Sequence[tuple[str, str | bytes]], left: float | None, *, streams: bool = False

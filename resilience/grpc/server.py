@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.rpc import code_pb2, status_pb2
@@ -25,6 +25,12 @@ from resilience.grpc.turns import Turns
 OPEN = ("/grpc.health.", "/grpc.reflection.")
 
 Parse = Callable[[bytes], Any]
+
+Refusal: TypeAlias = tuple[int, str, tuple[tuple[str, str | bytes], ...]]
+"""The number of a status code, its message, and its trailers."""
+
+_NAMES = {value: name for name, value in code_pb2.Code.items()}
+_MOST_REFUSALS = 1_000
 
 
 class Served(Protocol):
@@ -62,7 +68,35 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._served = served
         self._measures = measures or Measures(clock=clock)
         self._turns = Turns(clock)
+        self._clock = clock
         self._handlers: dict[str, tuple[Any, Any]] = {}
+        # Their messages are being received.
+        self._coming: set[asyncio.Task[Any]] = set()
+        # Worded once: under overload most calls are refused with the same words.
+        self._refusals: dict[tuple[str, str, float | None], Refusal] = {}
+
+    def turn_away(self, method: str) -> Refusal | None:
+        """For servers that can refuse a bulk call before they read its message: whether it would be refused anyhow.
+
+        Args:
+            method: Its path.
+
+        Returns:
+            How it is refused; None: the call is to be looked at.
+        """
+        if not self._guard.may_turn_away(method):
+            return None
+        error = self._guard.turn_away(method, len(self._coming))
+        if error is None:
+            return None
+        refusal = self._refusals.get((method, error.message, error.retry_after))
+        if refusal is None:
+            status = self._served.describe(error, method)
+            refusal = status.code, status.message, trailers(status)
+            if len(self._refusals) < _MOST_REFUSALS:
+                self._refusals[method, error.message, error.retry_after] = refusal
+        self._measures.ended(method, self._clock(), _NAMES[refusal[0]])
+        return refusal
 
     async def intercept_service(
         self,
@@ -79,6 +113,11 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if original is not handler:
             wrapped = self._wrap(handler, method)
             self._handlers[method] = (handler, wrapped)
+        task = asyncio.current_task()
+        if task is not None and self._guard.may_turn_away(method):
+            self._coming.add(task)
+            # Its message may never come.
+            task.add_done_callback(self._coming.discard)
         return wrapped
 
     def _wrap(self, handler: Any, method: str) -> Any:
@@ -106,8 +145,10 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         streams: bool = False,
     ) -> Callable[..., Awaitable[Any]]:
         guard, served, measures, turns = self._guard, self._served, self._measures, self._turns
+        coming: set[Any] = self._coming
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            coming.discard(asyncio.current_task())
             headers, code = context.invocation_metadata() or (), "OK"
             measured = measures.begin(method, headers)
             entry: Entry | None = None

@@ -92,18 +92,29 @@ class BulkheadMachine(RuleBasedStateMachine):
             self.inside.append(name)
             self.admitted.append(name)
         else:
-            if not self.queue:
-                self.queued_since, self.stands = self.clock.now, False
-            elif self.clock.now - self.queued_since >= MAX_WAIT:
-                self.stands = self.stands or self.clock.now - self.since[self.queue[0][0]] >= 2 * STANDING * MAX_WAIT
-            most = min(self.waiting, max(1, self.waiting * STANDING)) if self.stands else self.waiting
-            if len(self.queue) < most and patience > 0:
+            if not self.is_full() and patience > 0:
                 self.since[name] = self.clock.now
                 longest = STANDING * MAX_WAIT if self.stands else MAX_WAIT
                 self.queue.append((name, self.clock.now + min(patience, longest)))
             else:
                 self.refused.add(name)
         self.run_loop()
+
+    def is_full(self) -> bool:
+        if not self.queue:
+            self.queued_since, self.stands = self.clock.now, False
+        elif self.clock.now - self.queued_since >= MAX_WAIT:
+            self.stands = self.stands or self.clock.now - self.since[self.queue[0][0]] >= 2 * STANDING * MAX_WAIT
+        most = min(self.waiting, max(1, self.waiting * STANDING)) if self.stands else self.waiting
+        return len(self.queue) >= most
+
+    @rule()
+    def come_near(self) -> None:
+        self.settle()
+        rejected = self.bulkhead.snapshot().rejected
+        refusal = self.bulkhead.turn_away()
+        assert (refusal is not None) == (len(self.inside) >= self.places and self.is_full())
+        assert self.bulkhead.snapshot().rejected == rejected + (refusal is not None)
 
     @rule()
     def come_from_a_thread_that_cannot_wait(self) -> None:

@@ -46,6 +46,27 @@ def test_bulk_fills_four_fifths_interactive_a_little_more_and_critical_what_it_n
     assert fill(admission, CRITICAL) == 100
 
 
+@pytest.mark.parametrize("priority", [CRITICAL, INTERACTIVE, BULK])
+def test_who_is_turned_away_would_not_be_let_in(priority: int) -> None:
+    admission = make(FakeClock(), initial=100)
+    assert admission.turn_away(priority) is None
+    fill(admission, priority)
+    refusal = admission.turn_away(priority)
+    assert refusal is not None
+    assert refusal.retry_after
+    assert admission.snapshot().rejected[priority] == 2
+
+
+def test_calls_that_come_take_places_but_a_quarter_of_them_at_most() -> None:
+    admission = make(FakeClock(), initial=100)
+    for _ in range(60):
+        assert admission.turn_away(BULK, coming=1000) is None
+        admission.enter(BULK)
+    assert admission.turn_away(BULK, coming=19) is None
+    assert admission.turn_away(BULK, coming=20) is not None
+    assert admission.turn_away(BULK, coming=1000) is not None
+
+
 def test_critical_calls_alone_have_a_bound_too() -> None:
     assert fill(make(FakeClock(), initial=100), CRITICAL) == 195
 

@@ -139,6 +139,31 @@ async def test_many_calls_are_taken_each_time_the_event_loop_comes_round() -> No
     assert max(others) > 1
 
 
+async def test_who_is_turned_away_hears_of_it_before_anything_of_a_message_is_read() -> None:
+    refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "too many", (("why-bin", b"\x00\xff"),))
+    server = GrpcServer(
+        maximum_concurrent_rpcs=100, turn_away=lambda method: refusal if method == "/a.b.C/Echo" else None
+    )
+    async with await serve(server) as channel:
+        silent = channel.stream_unary("/a.b.C/Echo")(timeout=10)
+        for call in (silent, channel.unary_unary("/a.b.C/Echo")(b"x" * 3_000_000, timeout=10)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.details() == "too many"
+            assert caught.value.trailing_metadata()["why-bin"] == b"\x00\xff"
+        leaving = [channel.unary_unary("/a.b.C/Echo")(b"x" * 100_000) for _ in range(200)]
+        await asyncio.sleep(0)
+        for call in leaving:
+            call.cancel()
+        stream = channel.stream_stream("/a.b.C/EchoAll")()
+        await stream.write(b"others are served")
+        assert await stream.read() == b"others are served"
+        stream.cancel()
+    async with asyncio.timeout(5):
+        await server.stop(0.1)
+
+
 async def test_who_serves_learns_that_no_calls_are_taken_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise MemoryError("no room for a call")

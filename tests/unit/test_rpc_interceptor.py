@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,14 @@ from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from resilience.contract import policies
+from resilience.errors import OverloadedError
 from resilience.grpc.guard import Guard
 from resilience.grpc.server import PolicyInterceptor
+from resilience.priority import Priority
 from services.shared.auth.principal import OpenDoor, Principal
 from services.shared.errors import ResourceExhaustedError, UnauthenticatedError
 from services.shared.rpc.context import remaining
+from services.shared.rpc.grpc_server import GrpcServer
 from services.shared.rpc.interceptor import ServiceCalls
 from services.shared.rpc.server import Binding
 from services.shared.rpc.watching import Watches
@@ -197,3 +201,35 @@ async def test_a_stream_ends_when_the_token_that_it_was_begun_with_expires() -> 
     await server.stop(None)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert details(caught.value, error_details_pb2.ErrorInfo)[0].reason == "TOKEN_EXPIRED"
+
+
+async def test_who_sends_slowly_keeps_nobody_out_and_bulk_that_would_be_refused_is_turned_away_unread() -> None:
+    guard = Guard(policies([metrics_pb2.DESCRIPTOR]), OpenDoor({"metrics.read", "metrics.write"}).authenticate)
+    interceptor = PolicyInterceptor(guard, ServiceCalls("metrics.airis"))
+
+    async def answer(request: Any, context: Any) -> bytes:
+        return b""
+
+    server = GrpcServer((interceptor,), maximum_concurrent_rpcs=1000, turn_away=interceptor.turn_away)
+    service, _, read = PATH[1:].partition("/")
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_registered_method_handlers(service, {read: handler, "IngestMetrics": handler})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    bulk = f"/{service}/IngestMetrics"
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        slow = [channel.stream_unary(bulk)(timeout=30) for _ in range(300)]
+        for method in (bulk, PATH):
+            assert await channel.unary_unary(method)(b"", timeout=10) == b""
+        with suppress(OverloadedError):
+            while True:
+                guard.admission.enter(Priority.BULK)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(bulk)(timeout=10)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details(caught.value, error_details_pb2.ErrorInfo)[0].reason == "OVERLOADED"
+        assert details(caught.value, error_details_pb2.RetryInfo)
+        assert await channel.unary_unary(PATH)(b"", timeout=10) == b""
+        for call in slow:
+            call.cancel()
+    await server.stop(0)

@@ -160,8 +160,9 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         keep_requests_out_of_logs()
+        policies_of_calls = PolicyInterceptor(self._guard, ServiceCalls(at.domain), traced())
         self._grpc = GrpcServer(
-            interceptors=(*at.interceptors, PolicyInterceptor(self._guard, ServiceCalls(at.domain), traced())),
+            interceptors=(*at.interceptors, policies_of_calls),
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -174,6 +175,7 @@ class RpcServer:
                 ("grpc.http2.hpack_table_size.decoder", 0),
             ),
             maximum_concurrent_rpcs=10_000,
+            turn_away=policies_of_calls.turn_away,
         )
         names = [binding.descriptor.full_name for binding in at.bindings]
         for binding in at.bindings:
