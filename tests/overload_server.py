@@ -71,9 +71,9 @@ class _Arrivals(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._arrived: Counter[str] = Counter()
         begin = grpc_server._Calls._begin
 
-        def count_and_begin(calls: Any, method: str, call: Any) -> None:
+        def count_and_begin(calls: Any, method: str, call: Any, stands: bool) -> None:
             self._arrived[method] += 1
-            begin(calls, method, call)
+            begin(calls, method, call, stands)
 
         grpc_server._Calls._begin = count_and_begin  # type: ignore[method-assign]
 

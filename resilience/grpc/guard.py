@@ -179,7 +179,7 @@ class Guard:
         rule = self._rules.get(method)
         return rule is not None and rule.policy.priority == Priority.BULK and rule.policy.deadline is not None
 
-    def turn_away(self, method: str, coming: int) -> ResilienceError | None:
+    def turn_away(self, method: str, coming: int, stands: bool) -> ResilienceError | None:
         """Refuses a bulk call of which nothing is known but its method, if load or pool refuse it whoever makes it.
 
         A pool that is full says nothing to the limit here: the call took no part of it.
@@ -189,12 +189,14 @@ class Guard:
             coming: Such calls that were not turned away and whose messages are still being received. They take
                 places soon, but who sends them slowly must not keep others out: they count for a quarter of the
                 limit at most.
+            stands: Whether more of them have waited for some time than the server can look at: then all are refused
+                until none waits, as what is let in makes the others wait longer.
 
         Returns:
             Why it is refused, and counted as such; None: `enter` decides.
         """
         rule = self._rules[method]
-        refusal: ResilienceError | None = self.admission.turn_away(Priority.BULK, coming)
+        refusal: ResilienceError | None = self.admission.turn_away(Priority.BULK, coming, stands)
         if refusal is None and (refusal := rule.bulkhead.turn_away()) is not None:
             refusal.retry_after = _RETRY_SECONDS
         return refusal

@@ -75,18 +75,19 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         # Worded once: under overload most calls are refused with the same words.
         self._refusals: dict[tuple[str, str, float | None], Refusal] = {}
 
-    def turn_away(self, method: str) -> Refusal | None:
+    def turn_away(self, method: str, stands: bool = False) -> Refusal | None:
         """For servers that can refuse a bulk call before they read its message: whether it would be refused anyhow.
 
         Args:
             method: Its path.
+            stands: Whether more of them have waited for some time than the server can look at.
 
         Returns:
             How it is refused; None: the call is to be looked at.
         """
         if not self._guard.may_turn_away(method):
             return None
-        error = self._guard.turn_away(method, len(self._coming))
+        error = self._guard.turn_away(method, len(self._coming), stands)
         if error is None:
             return None
         refusal = self._refusals.get((method, error.message, error.retry_after))

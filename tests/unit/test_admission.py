@@ -57,6 +57,13 @@ def test_who_is_turned_away_would_not_be_let_in(priority: int) -> None:
     assert admission.snapshot().rejected[priority] == 2
 
 
+def test_who_comes_to_a_queue_that_stands_is_turned_away_though_there_are_places() -> None:
+    refusal = make(FakeClock()).turn_away(BULK, stands=True)
+    assert refusal is not None
+    assert "stands" in refusal.message
+    assert refusal.retry_after
+
+
 def test_calls_that_come_take_places_but_a_quarter_of_them_at_most() -> None:
     admission = make(FakeClock(), initial=100)
     for _ in range(60):

@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
+from fakes.clock import FakeClock
 
 from services.shared.rpc import grpc_server
-from services.shared.rpc.grpc_server import GrpcServer
+from services.shared.rpc.grpc_server import GrpcServer, Line
 
 NO_TEXT = [
     b"/a.b.C/\xff",
@@ -139,10 +140,43 @@ async def test_many_calls_are_taken_each_time_the_event_loop_comes_round() -> No
     assert max(others) > 1
 
 
+class Rounds:
+    """An event loop that takes calls."""
+
+    def __init__(self, most: int) -> None:
+        self.clock = FakeClock(10.0)
+        self.line = Line(most, self.clock, lambda callback: setattr(self, "ends", callback))
+
+    def take(self, calls: int, seconds: float = 0.02) -> list[bool]:
+        """A round that takes some calls. Returns whether the line stood for each."""
+        found = [self.line.took() for _ in range(calls)]
+        if calls:
+            self.ends()
+        self.clock.advance(seconds)
+        return found
+
+
+def test_a_line_stands_when_each_round_was_full_for_some_time_and_until_one_is_not() -> None:
+    rounds = Rounds(3)
+    assert not any(any(rounds.take(3)) for _ in range(4))
+    assert all(all(rounds.take(3)) for _ in range(10))
+    assert all(rounds.take(2))
+    assert not any(any(rounds.take(3)) for _ in range(4))
+    assert all(rounds.take(3))
+
+
+def test_a_line_that_stood_is_forgotten_when_nobody_comes() -> None:
+    rounds = Rounds(3)
+    for _ in range(5):
+        rounds.take(3)
+    rounds.take(0, seconds=2.0)
+    assert not any(rounds.take(3))
+
+
 async def test_who_is_turned_away_hears_of_it_before_anything_of_a_message_is_read() -> None:
     refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "too many", (("why-bin", b"\x00\xff"),))
     server = GrpcServer(
-        maximum_concurrent_rpcs=100, turn_away=lambda method: refusal if method == "/a.b.C/Echo" else None
+        maximum_concurrent_rpcs=100, turn_away=lambda method, stands: refusal if method == "/a.b.C/Echo" else None
     )
     async with await serve(server) as channel:
         silent = channel.stream_unary("/a.b.C/Echo")(timeout=10)

@@ -26,9 +26,9 @@ async def test_a_call_is_turned_away_when_its_pool_and_the_queue_are_full_and_to
     for _ in range(pool.max_concurrent):
         await rule.bulkhead.acquire()
     waiting = [asyncio.create_task(rule.bulkhead.acquire()) for _ in range(pool.max_waiting)]
-    assert guard.turn_away(INGEST, 0) is None
+    assert guard.turn_away(INGEST, 0, False) is None
     await asyncio.sleep(0)
-    refusal = guard.turn_away(INGEST, 0)
+    refusal = guard.turn_away(INGEST, 0, False)
     assert isinstance(refusal, BulkheadFullError)
     assert refusal.retry_after
     for task in waiting:

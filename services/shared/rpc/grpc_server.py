@@ -24,15 +24,57 @@ from grpc.aio._server import Server
 
 from resilience.grpc.server import Refusal
 
-_AT_ONCE = 64
+_AT_ONCE = 128
+_STANDS_SECONDS = 0.05
+_FORGOTTEN_SECONDS = 1.0
 _UNKNOWN = ""
 
-TurnAway: TypeAlias = Callable[[str], Refusal | None]
-"""Says how a call of a method that has just arrived is refused; None: it is taken."""
+TurnAway: TypeAlias = Callable[[str, bool], Refusal | None]
+"""Says how a call of a method that has just arrived is refused; None: it is taken. Is told whether more of them have
+waited for some time than can be taken."""
 
 
-def _nobody(_: str) -> None:
+def _nobody(_method: str, _wait: bool) -> None:
     return None
+
+
+class Line:
+    """Calls of one method that wait in gRPC's core, where they cannot be counted.
+
+    They do when each round of the event loop takes as many as it can.
+
+    Args:
+        most: How many a round takes.
+        clock: Gives monotonic seconds.
+        call_soon: Makes a call in the next round.
+    """
+
+    def __init__(
+        self, most: int, clock: Callable[[], float], call_soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._most = most
+        self._clock = clock
+        self._call_soon = call_soon
+        self._taken = 0
+        self._full_since: float | None = None
+        self._ended = clock()
+
+    def took(self) -> bool:
+        """Notes that a call was taken. Returns whether the line stands: each round has been full for some time."""
+        if self._taken == 0:
+            self._call_soon(self._end_round)
+            if self._clock() - self._ended > _FORGOTTEN_SECONDS:
+                self._full_since = None
+        self._taken += 1
+        return self._full_since is not None and self._ended - self._full_since >= _STANDS_SECONDS
+
+    def _end_round(self) -> None:
+        is_full = self._taken >= self._most
+        self._taken, self._ended = 0, self._clock()
+        if not is_full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = self._ended
 
 
 class _Calls(cygrpc.AioServer):  # type: ignore[misc]
@@ -71,17 +113,18 @@ class _Calls(cygrpc.AioServer):  # type: ignore[misc]
 
     async def _take_until_end(self, method: str, request: Callable[[], Awaitable[Any]]) -> None:
         """Never gives a call. Raises what says that the server stops."""
+        line = Line(_AT_ONCE, self._event_loop.time, self._event_loop.call_soon)
         for _ in range(_AT_ONCE):
-            taker = self._event_loop.create_task(self._take(method, request))
+            taker = self._event_loop.create_task(self._take(method, request, line))
             self._takers.add(taker)
             taker.add_done_callback(self._takers.discard)
         await asyncio.shield(self._stopped)
 
-    async def _take(self, method: str, request: Callable[[], Awaitable[Any]]) -> None:
+    async def _take(self, method: str, request: Callable[[], Awaitable[Any]], line: Line) -> None:
         try:
             while True:
                 call = await request()
-                self._begin(method, call)
+                self._begin(method, call, line.took())
         except cygrpc._RequestCallError as stopped:
             if not self._stopped.done():
                 self._stopped.set_exception(stopped)
@@ -94,10 +137,10 @@ class _Calls(cygrpc.AioServer):  # type: ignore[misc]
                 self.served.set_exception(fault)
                 self.served.exception()
 
-    def _begin(self, method: str, call: Any) -> None:
+    def _begin(self, method: str, call: Any, stands: bool) -> None:
         loop = self._event_loop
         is_known = method != _UNKNOWN
-        refusal = self._turn_away(method) if is_known else None
+        refusal = self._turn_away(method, stands) if is_known else None
         if refusal is not None:
             self._keep(self._refused, _refuse(call, refusal, loop))
             return
