@@ -155,31 +155,32 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             entry: Entry | None = None
             timer: asyncio.Timeout | None = None
             try:
-                left = context.time_remaining()
-                entry = await guard.enter(rule, headers, left, streams=streams)
-                served.admitted(entry.caller)
-                deadline.begin(entry.limit)
-                if not streams:
-                    # Not before: who may not call has nothing parsed, which costs a second for a large request.
-                    request = request if parse is None else parse(request)
-                    served.check(request)
-                measured.admitted(entry.limit)
-                async with asyncio.timeout(entry.limit) as timer:
-                    await turns.begin()
-                    return await behavior(request, context)
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except grpc.aio.AbortError:
-                # A handler may end a call by itself: then its status is already worded.
-                code = context.code().name
-                raise
-            except Exception as exception:
-                error: Exception = exception
-                if isinstance(error, TimeoutError) and timer is not None and timer.expired():
-                    error = DeadlineExceededError("The call took longer than its deadline.")
-                status = served.describe(error, method)
-                code = code_pb2.Code.Name(status.code)
+                try:
+                    left = context.time_remaining()
+                    entry = await guard.enter(rule, headers, left, streams=streams)
+                    served.admitted(entry.caller)
+                    deadline.begin(entry.limit)
+                    if not streams:
+                        # Not before: who may not call has nothing parsed, which costs a second for a large request.
+                        request = request if parse is None else parse(request)
+                        served.check(request)
+                    measured.admitted(entry.limit)
+                    async with asyncio.timeout(entry.limit) as timer:
+                        await turns.begin()
+                        return await behavior(request, context)
+                except asyncio.CancelledError:
+                    code = "CANCELLED"
+                    raise
+                except grpc.aio.AbortError:
+                    # A handler may end a call by itself: then its status is already worded.
+                    code = context.code().name
+                    raise
+                except Exception as error:
+                    status = served.describe(_of_deadline(error, timer), method)
+                    code = code_pb2.Code.Name(status.code)
+                # Neither while the error is handled, nor with the request: gRPC keeps what this raises, and that keeps
+                # all that it was raised amid, until Python looks for what has gone.
+                request = None
                 await context.abort(CODES[code], status.message, trailers(status))
             finally:
                 if entry is not None:
@@ -231,6 +232,12 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 measured.end(code, detach=False)
 
         return call
+
+
+def _of_deadline(error: Exception, timer: asyncio.Timeout | None) -> Exception:
+    if isinstance(error, TimeoutError) and timer is not None and timer.expired():
+        return DeadlineExceededError("The call took longer than its deadline.")
+    return error
 
 
 async def _in_time(answers: AsyncIterator[Any], entry: Entry) -> AsyncIterator[Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -106,6 +109,21 @@ async def test_whatever_goes_wrong_with_all_together_each_is_answered() -> None:
     async with asyncio.timeout(10):
         found = await asyncio.gather(*(ingest.check(logs.OTLP, "default", records(4)) for _ in range(3)))
     assert [each.count for each in found] == [4, 4, 4]
+
+
+async def test_a_request_that_is_refused_is_not_kept_until_garbage_is_collected() -> None:
+    ingest, _ = ingest_of("logs")
+    payload = b"\xff" * 1000
+    gc.disable()
+    try:
+        held = sys.getrefcount(payload)
+        for _ in range(10):
+            with suppress(InvalidArgumentError):
+                await ingest.check(logs.OTLP, "default", payload)
+        # The thread that checked the last one may not have let go of it yet.
+        assert sys.getrefcount(payload) <= held + 1
+    finally:
+        gc.enable()
 
 
 async def test_what_the_bus_has_no_room_for_is_refused_before_it_is_decoded() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -233,3 +235,36 @@ async def test_who_sends_slowly_keeps_nobody_out_and_bulk_that_would_be_refused_
         for call in slow:
             call.cancel()
     await server.stop(0)
+
+
+class Large:
+    """What a request was parsed to."""
+
+
+async def test_a_call_that_fails_leaves_nothing_of_its_request_behind_until_garbage_is_collected() -> None:
+    parsed: list[weakref.ref[Large]] = []
+
+    def parse(_: bytes) -> Large:
+        request = Large()
+        parsed.append(weakref.ref(request))
+        return request
+
+    async def fail(request: Large, context: Any) -> bytes:
+        raise ResourceExhaustedError("no room", reason="BACKLOG_FULL", retry_after=1.0)
+
+    guard = Guard(policies([metrics_pb2.DESCRIPTOR]), OpenDoor({"metrics.read"}).authenticate)
+    server = GrpcServer((PolicyInterceptor(guard, ServiceCalls("metrics.airis")),), maximum_concurrent_rpcs=10)
+    service, _, name = PATH[1:].partition("/")
+    server.add_registered_method_handlers(service, {name: grpc.unary_unary_rpc_method_handler(fail, parse)})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    gc.disable()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.unary_unary(PATH)(b"", timeout=10)
+        await server.stop(0)
+        assert [each() for each in parsed] == [None] * 3
+    finally:
+        gc.enable()

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from services.shared.bus.intake import Intake, Origin, Receipt
-from services.shared.errors import FieldViolation, InvalidArgumentError, ResourceExhaustedError
+from services.shared.errors import AirisError, FieldViolation, InvalidArgumentError, ResourceExhaustedError
 
 logger = structlog.get_logger(__name__)
 
@@ -206,7 +206,11 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         self._size += len(payload)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="ingest check")
-        return await waiting.outcome
+        try:
+            return await waiting.outcome
+        finally:
+            # An error would hold itself by it, and the payload, until Python looks for what has gone.
+            del waiting
 
     async def take(self, origin: Origin, payload: bytes, checked: CheckedRequest[ColumnsT]) -> Receipt:
         """Makes the valid items of a checked request durable, once. See `Intake.take`."""
@@ -278,6 +282,10 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         for payload in payloads:
             try:
                 outcomes.append(self._check_one(message_type, tenant, payload))
+            except AirisError as error:
+                # Likewise: by where it was raised, and from what.
+                error.__cause__ = error.__context__ = None
+                outcomes.append(error.with_traceback(None))
             except Exception as error:
                 outcomes.append(error)
         return outcomes
