@@ -122,8 +122,7 @@ class KafkaPublisher(Generic[ColumnsT]):
 
     def check_room(self, size: int) -> None:
         """See `port.Publisher.check_room`."""
-        if self._closing or not (self._producer or self._renewing):
-            raise closed()
+        self._check_open()
         if size > self._most_bytes:
             raise InvalidArgumentError(
                 f"The batch takes {size} bytes, and Kafka's topic allows {self._most_bytes}: send smaller batches.",
@@ -134,7 +133,7 @@ class KafkaPublisher(Generic[ColumnsT]):
 
     async def publish(self, batch: Batch[ColumnsT]) -> Position:
         """See `port.Publisher.publish`. Cancelled before it is handed to the producer, the batch is not taken."""
-        self.check_room(len(batch.payload))
+        self._check_open()
         header = batch.header
         sender = (header.tenant, header.producer_id) if header.producer_id and not header.request_id else None
         self._refuse_overtaking(sender, header)
@@ -156,6 +155,10 @@ class KafkaPublisher(Generic[ColumnsT]):
             if not self._under_way:
                 self._idle.set()
         return position
+
+    def _check_open(self) -> None:
+        if self._closing or not (self._producer or self._renewing):
+            raise closed()
 
     def note_settled(self, tenant: str, producer_id: str, sequence: int) -> None:
         """See `port.Publisher.note_settled`."""
