@@ -26,7 +26,7 @@ class Verdict:
     Attributes:
         name: "metrics IngestMetrics".
         peak: The most that was answered well, without overload; of what is to be stored: that was stored.
-        goodput: The same while three times the peak is offered.
+        goodput: What was answered well while three times the peak was offered: of ingestion, acknowledged.
         offered: What was offered then.
         admitted_p95: How long those took that were answered well.
         deadline: How long they may.

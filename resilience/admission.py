@@ -29,6 +29,7 @@ _BULK_SHARE = 0.8
 _LEAST_BULK_SHARE = 0.1
 _BULK_CUT = 0.9
 _BULK_GAIN_PER_SECOND = 0.02
+_STANDING_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +90,16 @@ class Admission:
         return started
 
     def turn_away(self, priority: int, coming: int = 0, stands: bool = False) -> OverloadedError | None:
-        """Refuses a call that is not here yet, if `enter` would, or many wait before it.
+        """Refuses a call that is not here yet, if `enter` would.
 
         Args:
             priority: As of `enter`.
             coming: Calls that were not turned away and have not entered yet; see `ConcurrencyLimit.refuse`.
-            stands: Whether so many wait to be looked at that this one is to be refused in any case.
+            stands: Whether more wait to be looked at than can be: a quarter of the share is left then, so that what is
+                let in does not make the others wait longer.
         """
-        if stands:
-            return self._refusal(priority, f"{_NAMES[priority]} waits in a queue that stands")
-        return self._refusal(priority) if self._limit.refuse(self._shares[priority], coming) else None
+        share = self._shares[priority] * (_STANDING_SHARE if stands else 1.0)
+        return self._refusal(priority) if self._limit.refuse(share, coming) else None
 
     def leave(self, started: float, dropped: bool = False, *, observed: bool = True) -> None:
         """Ends a call.
@@ -121,14 +122,14 @@ class Admission:
                 MappingProxyType(dict(self._rejected)), self._shares[_BULK], self._limit.snapshot()
             )
 
-    def _refusal(self, priority: int, reason: str = "") -> OverloadedError:
+    def _refusal(self, priority: int) -> OverloadedError:
         with self._lock:
             self._rejected[priority] += 1
             if priority != _BULK and not self._limit.probing:
                 self._shares[_BULK] = max(_LEAST_BULK_SHARE, self._shares[_BULK] * _BULK_CUT)
                 self._bulk_cut_at = self._limit.clock()
         retry_after = self._limit.retry_after()
-        reason = reason or f"the share of {_NAMES[priority]} in the concurrency limit is full"
+        reason = f"the share of {_NAMES[priority]} in the concurrency limit is full"
         self.events.emit("rejected", reason, priority=priority, limit=self._limit.limit, retry_after=retry_after)
         return OverloadedError(f"{self.name} is overloaded: {reason}.", retry_after=retry_after)
 

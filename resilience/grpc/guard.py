@@ -189,8 +189,8 @@ class Guard:
             coming: Such calls that were not turned away and whose messages are still being received. They take
                 places soon, but who sends them slowly must not keep others out: they count for a quarter of the
                 limit at most.
-            stands: Whether more of them have waited for some time than the server can look at: then all are refused
-                until none waits, as what is let in makes the others wait longer.
+            stands: Whether more of them have waited for some time than the server can look at: a quarter of the share
+                is left then.
 
         Returns:
             Why it is refused, and counted as such; None: `enter` decides.

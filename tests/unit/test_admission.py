@@ -57,11 +57,13 @@ def test_who_is_turned_away_would_not_be_let_in(priority: int) -> None:
     assert admission.snapshot().rejected[priority] == 2
 
 
-def test_who_comes_to_a_queue_that_stands_is_turned_away_though_there_are_places() -> None:
-    refusal = make(FakeClock()).turn_away(BULK, stands=True)
-    assert refusal is not None
-    assert "stands" in refusal.message
-    assert refusal.retry_after
+def test_of_those_who_come_to_a_queue_that_stands_a_quarter_as_many_are_let_in() -> None:
+    admission = make(FakeClock(), initial=100)
+    for _ in range(20):
+        assert admission.turn_away(BULK, stands=True) is None
+        admission.enter(BULK)
+    assert admission.turn_away(BULK, stands=True) is not None
+    assert admission.turn_away(BULK) is None
 
 
 def test_calls_that_come_take_places_but_a_quarter_of_them_at_most() -> None:

@@ -157,20 +157,21 @@ class Rounds:
 
 
 def test_a_line_stands_when_each_round_was_full_for_some_time_and_until_one_is_not() -> None:
-    rounds = Rounds(3)
-    assert not any(any(rounds.take(3)) for _ in range(4))
-    assert all(all(rounds.take(3)) for _ in range(10))
-    assert all(rounds.take(2))
-    assert not any(any(rounds.take(3)) for _ in range(4))
-    assert all(rounds.take(3))
+    rounds = Rounds(8)
+    assert not any(any(rounds.take(8)) for _ in range(4))
+    assert all(all(rounds.take(calls)) for calls in (8, 7, 6, 8) * 3)
+    assert all(rounds.take(5))
+    assert not any(any(rounds.take(8)) for _ in range(4))
+    assert all(rounds.take(8))
 
 
-def test_a_line_that_stood_is_forgotten_when_nobody_comes() -> None:
-    rounds = Rounds(3)
+def test_bursts_with_pauses_are_no_line_and_one_that_stood_is_forgotten_when_nobody_comes() -> None:
+    rounds = Rounds(8)
+    assert not any(any(rounds.take(8, seconds=0.3)) for _ in range(10))
     for _ in range(5):
-        rounds.take(3)
-    rounds.take(0, seconds=2.0)
-    assert not any(rounds.take(3))
+        rounds.take(8)
+    assert all(rounds.take(8, seconds=0.3))
+    assert not any(rounds.take(8))
 
 
 async def test_who_is_turned_away_hears_of_it_before_anything_of_a_message_is_read() -> None:

@@ -26,7 +26,8 @@ from resilience.grpc.server import Refusal
 
 _AT_ONCE = 128
 _STANDS_SECONDS = 0.05
-_FORGOTTEN_SECONDS = 1.0
+_FORGOTTEN_SECONDS = 0.25
+_FULL_SHARE = 0.75
 _UNKNOWN = ""
 
 TurnAway: TypeAlias = Callable[[str, bool], Refusal | None]
@@ -41,7 +42,7 @@ def _nobody(_method: str, _wait: bool) -> None:
 class Line:
     """Calls of one method that wait in gRPC's core, where they cannot be counted.
 
-    They do when each round of the event loop takes as many as it can.
+    They do when each round of the event loop takes about as many as it can.
 
     Args:
         most: How many a round takes.
@@ -69,7 +70,8 @@ class Line:
         return self._full_since is not None and self._ended - self._full_since >= _STANDS_SECONDS
 
     def _end_round(self) -> None:
-        is_full = self._taken >= self._most
+        # Not all: gRPC may hand some over between two rounds.
+        is_full = self._taken >= _FULL_SHARE * self._most
         self._taken, self._ended = 0, self._clock()
         if not is_full:
             self._full_since = None
