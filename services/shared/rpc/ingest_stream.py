@@ -195,9 +195,10 @@ class _Session:
             # It may have been taken although an earlier one was not; sent again, it is recognized.
             _heed(outcome)
             return [], False
-        try:
-            receipt = outcome.result()
-        except ResourceExhaustedError as error:
+        # Not raised here: it would hold its task by this frame, and by that the batch, until Python looks for what has
+        # gone.
+        error = None if outcome.cancelled() else outcome.exception()
+        if isinstance(error, ResourceExhaustedError):
             self._attempt += 1
             self._throttled_from = sequence
             self._newest = sequence - 1
@@ -205,11 +206,12 @@ class _Session:
                 retry_delay=to_duration(int((error.retry_after or 1.0) * 1e9)), from_sequence=sequence
             )
             return [self._dialect.response(throttle=throttle)], False
-        except InvalidArgumentError as error:
+        if isinstance(error, InvalidArgumentError):
             self._dialect.settle(self._producer_id, sequence)
             status = to_status(error, self._dialect.domain)
             rejection = ingest_pb2.StreamRejection(sequence=sequence, status=status)
             return [self._dialect.response(rejection=rejection)], True
+        receipt = outcome.result()
         if not receipt.rejected:
             return [], True
         rejection = ingest_pb2.StreamRejection(sequence=sequence, items=rejections(receipt, self._dialect.domain))
