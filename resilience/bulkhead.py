@@ -220,7 +220,7 @@ class Bulkhead:
     def turn_away(self) -> BulkheadFullError | None:
         """Refuses a call that is not here yet, if `acquire` would at once."""
         with self._lock:
-            if self._in_flight < self._max_concurrent or not (self._max_wait == 0 or self._is_full(self._clock())):
+            if self._in_flight < self._max_concurrent or not self._is_full(self._clock()):
                 return None
             self._rejected += 1
         return self._refused(self._full)
@@ -305,7 +305,7 @@ class Bulkhead:
                 self._in_flight += 1
                 return None
             waiter.since = self._clock()
-            full = self._max_wait == 0 or self._is_full(waiter.since)
+            full = self._is_full(waiter.since)
             if not full and seconds > 0:
                 self._queue.append(waiter)
                 return min(seconds, self._max_wait * self._share)
@@ -315,13 +315,15 @@ class Bulkhead:
         raise self._refused("all places are taken and the call's deadline has passed")
 
     def _is_full(self, now: float) -> bool:
-        """Whether the queue is, or what is left of it, when all places are taken."""
+        """Whether the queue is, or what is left of it, when all places are taken; always, where nobody may wait."""
         if not self._queue:
             self._queued_since, self._stands = now, False
         elif not self._stands:
             is_no_burst = now - self._queued_since >= self._max_wait
             self._stands = is_no_burst and now - self._queue[0].since >= 2 * self._standing * self._max_wait
-        return len(self._queue) >= min(self._max_waiting, max(1, self._max_waiting * self._share))
+        return self._max_wait == 0 or len(self._queue) >= min(
+            self._max_waiting, max(1, self._max_waiting * self._share)
+        )
 
     @property
     def _share(self) -> float:
