@@ -29,7 +29,6 @@ Parse = Callable[[bytes], Any]
 Refusal: TypeAlias = tuple[int, str, tuple[tuple[str, str | bytes], ...]]
 """The number of a status code, its message, and its trailers."""
 
-_NAMES = {value: name for name, value in code_pb2.Code.items()}
 _MOST_REFUSALS = 1_000
 
 
@@ -96,7 +95,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             refusal = status.code, status.message, trailers(status)
             if len(self._refusals) < _MOST_REFUSALS:
                 self._refusals[method, error.message, error.retry_after] = refusal
-        self._measures.ended(method, self._clock(), _NAMES[refusal[0]])
+        self._measures.ended(method, self._clock(), code_pb2.Code.Name(refusal[0]))
         return refusal
 
     async def intercept_service(
@@ -205,26 +204,29 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             measured = measures.begin(method, headers)
             entry: Entry | None = None
             try:
-                left = context.time_remaining()
-                entry = await guard.enter(rule, headers, left, streams=True)
-                served.admitted(entry.caller)
-                deadline.begin(entry.limit)
-                if not streams:
-                    request = request if parse is None else parse(request)
-                    served.check(request)
-                answers = behavior(request, context)
-                measured.admitted(entry.limit)
-                async for response in _in_time(answers, entry):
-                    yield response
-            except (asyncio.CancelledError, GeneratorExit):
-                code = "CANCELLED"
-                raise
-            except grpc.aio.AbortError:
-                code = context.code().name
-                raise
-            except Exception as exception:
-                status = served.describe(exception, method)
-                code = code_pb2.Code.Name(status.code)
+                try:
+                    left = context.time_remaining()
+                    entry = await guard.enter(rule, headers, left, streams=True)
+                    served.admitted(entry.caller)
+                    deadline.begin(entry.limit)
+                    if not streams:
+                        request = request if parse is None else parse(request)
+                        served.check(request)
+                    measured.admitted(entry.limit)
+                    async for response in _in_time(behavior(request, context), entry):
+                        yield response
+                    return
+                except (asyncio.CancelledError, GeneratorExit):
+                    code = "CANCELLED"
+                    raise
+                except grpc.aio.AbortError:
+                    code = context.code().name
+                    raise
+                except Exception as error:
+                    status = served.describe(error, method)
+                    code = code_pb2.Code.Name(status.code)
+                # As in `_answer`.
+                request = None
                 await context.abort(CODES[code], status.message, trailers(status))
             finally:
                 if entry is not None:

@@ -241,7 +241,8 @@ class Large:
     """What a request was parsed to."""
 
 
-async def test_a_call_that_fails_leaves_nothing_of_its_request_behind_until_garbage_is_collected() -> None:
+@pytest.mark.parametrize("answers", ["one", "a stream"])
+async def test_a_call_that_fails_leaves_nothing_of_its_request_behind_until_garbage_is_collected(answers: str) -> None:
     parsed: list[weakref.ref[Large]] = []
 
     def parse(_: bytes) -> Large:
@@ -252,10 +253,17 @@ async def test_a_call_that_fails_leaves_nothing_of_its_request_behind_until_garb
     async def fail(request: Large, context: Any) -> bytes:
         raise ResourceExhaustedError("no room", reason="BACKLOG_FULL", retry_after=1.0)
 
+    async def fail_in_a_stream(request: Large, context: Any) -> AsyncIterator[bytes]:
+        yield await fail(request, context)
+
+    handlers = {
+        "one": grpc.unary_unary_rpc_method_handler(fail, parse),
+        "a stream": grpc.unary_stream_rpc_method_handler(fail_in_a_stream, parse),
+    }
     guard = Guard(policies([metrics_pb2.DESCRIPTOR]), OpenDoor({"metrics.read"}).authenticate)
     server = GrpcServer((PolicyInterceptor(guard, ServiceCalls("metrics.airis")),), maximum_concurrent_rpcs=10)
     service, _, name = PATH[1:].partition("/")
-    server.add_registered_method_handlers(service, {name: grpc.unary_unary_rpc_method_handler(fail, parse)})
+    server.add_registered_method_handlers(service, {name: handlers[answers]})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     gc.disable()
