@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -171,7 +171,8 @@ class AlertsApplication:
         self._resources.push_async_callback(signal.stop)
 
         new_id = TimeOrderedIds(clock)
-        rules, silences = PostgresRuleStore(database, new_id), PostgresSilenceStore(database, new_id)
+        rules = PostgresRuleStore(database, new_id)
+        silences = PostgresSilenceStore(database, new_id, config.max_silences)
         channels, policies = PostgresChannelStore(database, new_id), PostgresPolicyStore(database, new_id)
         signals = self._open_signals()
         self._queries = alerts = AlertQueries(PostgresAlertStore(database), silences, signal, clock, config)
@@ -195,7 +196,8 @@ class AlertsApplication:
         )
         evaluator = Evaluator(rules, silences, signals, config, clock, new_id)
         notifier = Notifier(channels, self._open_marks(), self._open_senders())
-        sender = Sender(PostgresOutbox(database), silences, notifier, config, clock, random.SystemRandom().random)
+        outbox = PostgresOutbox(database, timedelta(seconds=config.notification_backoff_limit))
+        sender = Sender(outbox, silences, notifier, config, clock, random.SystemRandom().random)
         self._workers = asyncio.create_task(self._work(evaluator, sender), name="alerts-workers")
         self._server = RpcServer(
             Endpoints(

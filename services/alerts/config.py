@@ -46,7 +46,9 @@ class AlertsConfig(BaseModel):
         evaluation_timeout: After which an evaluation is given up; its rule says so in `last_error`.
         ingestion_delay: How long before its moment an evaluation's window ends, so that data that is still on
             its way into the stores is not missed.
-        max_groups: The greatest number of groups of a rule; with more it is not evaluated.
+        max_groups: The greatest number of groups of a rule, those that have data and those that are remembered
+            without; with more it is not evaluated. Those that are gone and have no alert are forgotten before.
+        max_silences: The greatest number of silences of a tenant that have not ended.
         notification_poll_interval: The longest time between looks for notifications to send.
         notification_concurrency: How many notifications are sent at the same time.
         notification_timeout: After which an attempt to tell a channel is given up.
@@ -73,6 +75,7 @@ class AlertsConfig(BaseModel):
     evaluation_timeout: float = Field(default=10.0, gt=0)
     ingestion_delay: float = Field(default=1.0, ge=0, le=3600)
     max_groups: int = Field(default=1000, ge=1, le=10_000)
+    max_silences: int = Field(default=500, ge=1, le=1000)
     notification_poll_interval: float = Field(default=1.0, gt=0, le=60)
     notification_concurrency: int = Field(default=8, ge=1, le=1000)
     notification_timeout: float = Field(default=10.0, gt=0)

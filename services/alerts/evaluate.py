@@ -56,11 +56,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class GroupReading:
-    """The numbers of one group, and what they say, one of each per condition."""
+    """The numbers of one group, and what they say, one of each per condition.
+
+    Attributes:
+        missed: Whether a condition would hold for a group that no condition has data for.
+    """
 
     group: GroupKey
     values: tuple[float | None, ...]
     verdicts: tuple[Verdict, ...]
+    missed: bool
 
 
 def group_key(labels: Mapping[str, str]) -> GroupKey:
@@ -80,15 +85,19 @@ def judge(rule: AlertRule, readings: Sequence[Reading], known: Iterable[GroupKey
         groups.update(reading.values)
     if not rule.group_by:
         groups.add(())
-    return [_judge_group(rule, readings, group) for group in sorted(groups)]
+    missed = any(
+        compare(condition, reading.absent, rule.no_data) is Verdict.HOLDS
+        for condition, reading in zip(rule.conditions, readings, strict=True)
+    )
+    return [_judge_group(rule, readings, group, missed) for group in sorted(groups)]
 
 
-def _judge_group(rule: AlertRule, readings: Sequence[Reading], group: GroupKey) -> GroupReading:
+def _judge_group(rule: AlertRule, readings: Sequence[Reading], group: GroupKey, missed: bool) -> GroupReading:
     values = tuple(reading.value(group) for reading in readings)
     verdicts = tuple(
         compare(condition, value, rule.no_data) for condition, value in zip(rule.conditions, values, strict=True)
     )
-    return GroupReading(group, values, verdicts)
+    return GroupReading(group, values, verdicts, missed)
 
 
 def compare(condition: Condition, value: float | None, no_data: NoData) -> Verdict:

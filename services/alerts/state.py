@@ -15,6 +15,7 @@ what happened; `project` makes the alert of them, both when they happen and when
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import IntEnum
@@ -30,6 +31,7 @@ from services.alerts.model import (
     NewId,
     NoData,
 )
+from services.shared.errors import ResourceExhaustedError
 
 
 class Phase(IntEnum):
@@ -76,29 +78,70 @@ def advance(rule: AlertRule, group: Group, reading: GroupReading, at: datetime, 
     """Takes a group one evaluation further.
 
     Args:
-        at: The time of the evaluation; later than that of the one before.
+        at: The time of the evaluation; later than that of the one before, unless that one's clock was ahead.
         new_id: Makes the id of a new alert.
     """
     first = reading.values[0]
+    # What holds since a moment that has not come, by a clock that was ahead, would not be ripe until it has.
+    known_since = (None if since is None else min(since, at) for since in group.held_since)
     held_since = tuple(
         since if verdict is Verdict.UNKNOWN else (since or at) if verdict is Verdict.HOLDS else None
-        for since, verdict in zip(group.held_since, reading.verdicts, strict=True)
+        for since, verdict in zip(known_since, reading.verdicts, strict=True)
     )
     group = replace(group, held_since=held_since, value=group.value if first is None else first)
     whole = join(rule.match, reading.verdicts)
     comment = "there is no data" if None in reading.values and rule.no_data is NoData.FIRE else ""
     if whole is Verdict.FAILS:
-        return _fail(rule, group, at)
+        return _fail(rule, group, reading, at)
     if whole is Verdict.UNKNOWN or group.phase in (Phase.MUTED, Phase.FIRING):
-        return _step(rule, group)
+        return _step(rule, group, reading)
     ripe = join(rule.match, _ripeness(rule, reading, held_since, at))
     if ripe is Verdict.HOLDS:
         group = replace(group, phase=Phase.FIRING, alert=group.alert or new_id())
-        return _step(rule, group, _event(rule, group, EventKind.FIRING, at, comment=comment))
+        return _step(rule, group, reading, _event(rule, group, EventKind.FIRING, at, comment=comment))
     if group.phase is Phase.IDLE:
         group = replace(group, phase=Phase.PENDING, alert=new_id())
-        return _step(rule, group, _event(rule, group, EventKind.PENDING, at, comment=comment))
-    return _step(rule, group)
+        return _step(rule, group, reading, _event(rule, group, EventKind.PENDING, at, comment=comment))
+    return _step(rule, group, reading)
+
+
+def forget(steps: Sequence[Step], read: Collection[GroupKey], max_groups: int) -> list[Step]:
+    """Forgets groups beyond the limit. None of them was read now, and none has an alert.
+
+    Those that nobody muted come first, and of these the ones whose conditions began to hold longest ago: for want of
+    data, that is when they were last seen.
+
+    Args:
+        read: The groups that a condition has data for.
+        max_groups: How many may be kept.
+
+    Raises:
+        ResourceExhaustedError: More must be kept.
+    """
+    kept = sum(step.keep for step in steps)
+    if kept <= max_groups:
+        return list(steps)
+    forgettable = sorted(
+        (
+            step.group
+            for step in steps
+            if step.keep and step.group.phase in (Phase.IDLE, Phase.MUTED) and step.group.key not in read
+        ),
+        key=lambda group: (group.phase is Phase.MUTED, _last_change(group), group.key),
+    )
+    if kept - len(forgettable) > max_groups:
+        raise ResourceExhaustedError(
+            f"The rule has {kept - len(forgettable)} groups, with those whose alerts have not ended, and may have "
+            f"{max_groups}; group by fewer labels, narrow the filter, or resolve the alerts of groups that are gone.",
+            reason="RESULT_TOO_LARGE",
+        )
+    forgotten = {group.key for group in forgettable[: kept - max_groups]}
+    return [replace(step, keep=step.keep and step.group.key not in forgotten) for step in steps]
+
+
+def _last_change(group: Group) -> float:
+    """Seconds since 1970 when the last of the conditions that hold began to."""
+    return max((since.timestamp() for since in group.held_since if since is not None), default=0.0)
 
 
 def end(rule: AlertRule, group: Group, at: datetime, comment: str) -> tuple[AlertEvent, ...]:
@@ -114,15 +157,17 @@ def mute(group: Group) -> Group:
     return replace(group, phase=Phase.MUTED, alert="")
 
 
-def _fail(rule: AlertRule, group: Group, at: datetime) -> Step:
+def _fail(rule: AlertRule, group: Group, reading: GroupReading, at: datetime) -> Step:
     events = end(rule, group, at, "")
-    return _step(rule, replace(group, phase=Phase.IDLE, alert=""), *events)
+    return _step(rule, replace(group, phase=Phase.IDLE, alert=""), reading, *events)
 
 
-def _step(rule: AlertRule, group: Group, *events: AlertEvent) -> Step:
-    # With FIRE a group must be known after its data vanished; else one that holds nothing may be forgotten.
+def _step(rule: AlertRule, group: Group, reading: GroupReading, *events: AlertEvent) -> Step:
+    # With FIRE a group must be known after it vanished, if that makes a condition hold; else one that holds nothing
+    # may be forgotten: of counts by a label that always has new values, hardly any ever comes back.
     idle = group.phase is Phase.IDLE and not any(group.held_since)
-    return Step(group, keep=not idle or (rule.no_data is NoData.FIRE and bool(group.key)), events=events)
+    is_missed = rule.no_data is NoData.FIRE and reading.missed and bool(group.key)
+    return Step(group, keep=not idle or is_missed, events=events)
 
 
 def _ripeness(

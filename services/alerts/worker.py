@@ -19,7 +19,7 @@ from services.alerts.matching import silencer
 from services.alerts.model import Alert, Clock, NewId
 from services.alerts.notify.delivery import DeliveryError, Notifier
 from services.alerts.signals.port import Signals, read_conditions
-from services.alerts.state import Group, Step, advance
+from services.alerts.state import Group, Step, advance, forget
 from services.alerts.store.port import DueRule, Outbox, OutboxEntry, RuleStore, SilenceStore
 from services.shared.errors import AirisError, UnavailableError
 
@@ -89,8 +89,10 @@ class Evaluator:
             max_groups=self._config.max_groups,
         )
 
+        read = {group for reading in readings for group in reading.values}
+
         def next_steps(groups: Mapping[GroupKey, Group]) -> Sequence[Step]:
-            return [
+            steps = [
                 advance(
                     rule,
                     groups.get(reading.group) or Group.new(reading.group, rule),
@@ -100,6 +102,7 @@ class Evaluator:
                 )
                 for reading in judge(rule, readings, groups)
             ]
+            return forget(steps, read, self._config.max_groups)
 
         try:
             events = await self._rules.record_evaluation(due, next_steps, await self._silencer(due.tenant))
@@ -165,7 +168,8 @@ class Sender:
 
     async def _take(self, limit: int) -> Sequence[Coroutine[Any, Any, None]]:
         now = self._clock()
-        if now - self._pruned_at >= _PRUNE_INTERVAL:
+        # Also when the clock was ahead the last time.
+        if not timedelta(0) <= now - self._pruned_at < _PRUNE_INTERVAL:
             self._pruned_at = now
             await self._outbox.prune(now - timedelta(seconds=self._config.notification_retention))
         await self._release(now)

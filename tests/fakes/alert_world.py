@@ -125,9 +125,9 @@ class World:
     def __post_init__(self) -> None:
         self.new_id = TimeOrderedIds(self.clock)
         self.all_rules = PostgresRuleStore(self.database, self.new_id)
-        self.all_silences = PostgresSilenceStore(self.database, self.new_id)
+        self.all_silences = PostgresSilenceStore(self.database, self.new_id, self.config.max_silences)
         self.all_channels = PostgresChannelStore(self.database, self.new_id)
-        self.outbox = PostgresOutbox(self.database)
+        self.outbox = PostgresOutbox(self.database, timedelta(seconds=self.config.notification_backoff_limit))
         self.rules = self._own(self.all_rules)
         self.silences = self._own(self.all_silences)
         self.channels = self._own(self.all_channels)

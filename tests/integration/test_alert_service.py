@@ -289,6 +289,21 @@ async def test_log_entries_are_counted_by_group_and_rates_are_per_second(stage: 
     assert code == "RESOURCE_EXHAUSTED"
 
 
+async def test_a_label_that_cannot_be_kept_stops_neither_its_group_nor_the_others(stage: Stage) -> None:
+    rule = cpu_rule(group_by=["service"])
+    del rule.conditions[:]
+    rule.conditions.add(log_query="level = ERROR", aggregation="COUNT", threshold=5)
+    for service in ("pay\0", "pay\ufffd", "shop"):
+        stage.logs.response.groups.add(fields={"service": service}, count=6)
+    stage.logs.response.total_count = 18
+    watch = stage.stub.WatchAlerts(pb.WatchAlertsRequest(filter="kind = FIRING", max_count=2))
+    await watch.initial_metadata()
+    await stage.stub.CreateAlertRule(pb.CreateAlertRuleRequest(alert_rule=rule, alert_rule_id="logs"))
+    async with asyncio.timeout(30):
+        fired = {response.event.labels["service"]: response.event.value async for response in watch}
+    assert fired == {"pay\ufffd": 12, "shop": 6}
+
+
 async def test_a_trial_without_data_has_no_numbers_and_does_not_hold(stage: Stage) -> None:
     await stage.stub.CreateAlertRule(pb.CreateAlertRuleRequest(alert_rule=cpu_rule(), alert_rule_id="hot"))
     trial = await stage.stub.TestAlertRule(pb.TestAlertRuleRequest(name="alertRules/hot"))

@@ -12,10 +12,10 @@ import pytest
 from fakes.alert_world import START, World, open_world, simple_rule
 
 from services.alerts.config import AlertsConfig
-from services.alerts.model import AlertState, Condition, NoData, Source
+from services.alerts.model import AlertState, Condition, NoData, Silence, Source
 from services.alerts.notify.delivery import DeliveryError
 from services.alerts.worker import retry_delay
-from services.shared.errors import FailedPreconditionError, UnavailableError
+from services.shared.errors import FailedPreconditionError, NotFoundError, UnavailableError
 
 
 @pytest.fixture
@@ -129,6 +129,64 @@ async def test_too_many_groups_are_refused_and_said_on_the_rule(postgres_dsn: st
         await world.evaluate()
         assert "3 groups" in (await world.rules.get("hot")).last_error
         assert await world.kinds() == []
+
+
+async def test_groups_of_counts_that_never_come_back_are_not_remembered(world: World) -> None:
+    errors = Condition(Source.LOGS, "level = ERROR", threshold=5)
+    await world.add_rule(group_by=("host",), conditions=(errors,), no_data=NoData.FIRE)
+    for number in range(3):
+        world.signals.set("level = ERROR", **{f"new{number}": 1, f"bad{number}": 9})
+        await world.evaluate(10)
+    async with world.database.transaction() as connection:
+        labels = await connection.fetch("SELECT labels FROM alert_groups")
+    assert [row["labels"]["host"] for row in labels] == ["bad2"]
+
+
+async def test_known_groups_and_new_ones_are_together_no_more_than_the_limit(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn, config=AlertsConfig(max_groups=2)) as world:
+        await world.add_rule(group_by=("host",))
+        world.signals.set("cpu", a=95, b=95)
+        await world.evaluate()
+        world.signals.set("cpu", c=95)
+        await world.evaluate(10)
+        assert "3 groups" in (await world.rules.get("hot")).last_error
+        assert await world.kinds() == ["FIRING", "FIRING"]
+        # What ends makes room in the same evaluation.
+        world.signals.set("cpu", a=20, c=95)
+        await world.evaluate(10)
+        assert (await world.rules.get("hot")).last_error == ""
+        assert await world.kinds() == ["FIRING", "FIRING", "RESOLVED", "FIRING"]
+
+
+async def test_silences_that_have_not_ended_are_limited_and_each_tenant_has_its_own(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn, config=AlertsConfig(max_silences=2)) as world:
+        await world.add_silence(60, name="first")
+        await world.add_silence(600, name="second")
+        with pytest.raises(FailedPreconditionError, match=r"2 silences that have not ended.*delete some"):
+            await world.add_silence(60, name="third")
+        with pytest.raises(NotFoundError):
+            await world.silences.get("third")
+        await world.of("other").add_silence(60)
+        world.clock.advance(60)
+        await world.add_silence(60, name="third")
+
+        def prolonged(silence: Silence) -> Silence:
+            return replace(silence, end_time=world.clock() + timedelta(hours=1))
+
+        with pytest.raises(FailedPreconditionError):
+            await world.silences.update("first", "", prolonged, world.clock())
+        await world.silences.update("second", "", prolonged, world.clock())
+        await world.silences.delete("third", "", world.clock())
+        await world.silences.update("first", "", prolonged, world.clock())
+
+
+async def test_silences_that_come_at_the_same_moment_are_no_more_than_the_limit(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn, config=AlertsConfig(max_silences=3)) as world:
+        done = await asyncio.gather(
+            *(world.add_silence(60, name=f"quiet{number}") for number in range(8)), return_exceptions=True
+        )
+        assert sum(isinstance(each, FailedPreconditionError) for each in done) == 5
+        assert len(await world.silences.list("", 10)) == 3
 
 
 @pytest.mark.parametrize("change", ["deleted", "disabled", "asks something else"])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from airis.logs.v1 import logs_pb2
+from airis.metrics.v1 import metrics_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.alerts import matching
 from services.alerts.checks import check_address, check_channel, check_rule
 from services.alerts.config import AlertsConfig, MailConfig
+from services.alerts.evaluate import group_key
 from services.alerts.ids import TimeOrderedIds
 from services.alerts.matching import alert_filter, event_filter, rule_filter, silencer
 from services.alerts.model import (
@@ -30,8 +35,10 @@ from services.alerts.model import (
     WebhookTarget,
 )
 from services.alerts.query import ResourceQueries
-from services.alerts.signals.adapters.airis_client import covering_step
+from services.alerts.signals.adapters.airis_client import ClientSignals, covering_step
+from services.shared import filter as filter_language
 from services.shared.errors import FailedPreconditionError, InvalidArgumentError
+from services.shared.filter import Checked, Schema
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -159,6 +166,59 @@ def test_alerts_events_and_rules_have_filters_of_their_own() -> None:
     assert rule_filter('enabled = false AND display_name : "thing" AND evaluation_interval < 1m')(rule)
     with pytest.raises(InvalidArgumentError):
         event_filter("state = FIRING")
+
+
+def test_the_filters_of_all_silences_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def read_filter(text: str, schema: Schema) -> Checked | None:
+        parsed.append(text)
+        return filter_language.read_filter(text, schema)
+
+    monkeypatch.setattr(matching, "read_filter", read_filter)
+    most = AlertsConfig().max_silences
+    later = NOW + timedelta(hours=1)
+    tenants = [
+        [Silence(start_time=NOW, end_time=later, filter=f"labels.once{tenant} = {number}") for number in range(most)]
+        for tenant in range(3)
+    ]
+    for _ in range(3):
+        for silences in tenants:
+            silencer(silences, NOW)
+    assert len(parsed) == 3 * most
+
+
+class AnsweringClient:
+    """A client of Metrics and Logs that has one answer."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+        self.metrics = self.logs = self
+
+    async def query(self, *_: Any, **__: Any) -> Any:
+        return self._answer
+
+    count = query
+
+
+@pytest.mark.parametrize(("aggregation", "value"), [(Aggregation.SUM, 8), (Aggregation.MIN, 3), (Aggregation.AVG, 5)])
+async def test_no_group_of_a_metric_has_a_character_that_cannot_be_kept(aggregation: Aggregation, value: float) -> None:
+    answer = metrics_pb2.QueryMetricsResponse()
+    for host, number in (("a\0", 5), ("a\ufffd", 3), ("b", 1)):
+        answer.series.add(labels={"host": host}).points.add(value=number)
+    signals = ClientSignals(AnsweringClient(answer), timeout=1, max_groups=9)  # type: ignore[arg-type]
+    reading = await signals.read("default", Condition(Source.METRIC, "m", aggregation=aggregation), ["host"], NOW)
+    assert reading.values == {group_key({"host": "a\ufffd"}): value, group_key({"host": "b"}): 1}
+
+
+async def test_no_group_of_log_entries_has_a_character_that_cannot_be_kept() -> None:
+    answer = logs_pb2.CountLogsResponse(total_count=7)
+    for service, number in (("a\0", 4), ("a\ufffd", 3)):
+        answer.groups.add(fields={"service": service, "labels.host": "\0"}, count=number)
+    signals = ClientSignals(AnsweringClient(answer), timeout=1, max_groups=9)  # type: ignore[arg-type]
+    condition = Condition(Source.LOGS, "x", aggregation=Aggregation.COUNT)
+    reading = await signals.read("default", condition, ["service", "host"], NOW)
+    assert reading.values == {group_key({"service": "a\ufffd", "host": "\ufffd"}): 7}
 
 
 @given(

@@ -23,7 +23,8 @@ from services.alerts.model import (
     Operator,
     Source,
 )
-from services.alerts.state import Group, Phase, advance, by_hand, mute, project
+from services.alerts.state import Group, Phase, Step, advance, by_hand, forget, mute, project
+from services.shared.errors import ResourceExhaustedError
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -84,6 +85,14 @@ def test_with_a_duration_an_alert_is_pending_until_it_has_passed() -> None:
 def test_a_break_of_a_moment_begins_the_duration_anew() -> None:
     run = Run(rule(20))
     assert run.steps([11, 11, 9, 11, 11, 11]) == ["PENDING", "CANCELLED", "PENDING", "FIRING"]
+
+
+def test_what_holds_since_a_moment_that_has_not_come_holds_since_now() -> None:
+    run = Run(rule(20))
+    run.now += timedelta(hours=9)
+    assert run.step(11) == ["PENDING"]
+    run.now -= timedelta(hours=9)
+    assert [run.step(11) for _ in range(3)] == [[], [], ["FIRING"]]
 
 
 def test_an_alert_that_is_cancelled_is_inactive_and_not_resolved() -> None:
@@ -188,6 +197,58 @@ def test_a_group_that_vanishes_is_judged_as_without_data() -> None:
     gone = group_key({"host": "gone"})
     (judged,) = judge(rule(0, group_by=("host",), no_data=NoData.FIRE), [Reading({})], [gone])
     assert (judged.group, judged.verdicts) == (gone, (Verdict.HOLDS,))
+
+
+COUNT_GONE = Reading({}, absent=0.0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "reading", "is_kept"),
+    [
+        (Operator.GT, Reading({}), True),
+        (Operator.GT, COUNT_GONE, False),
+        # Nothing counted is what such a rule is there for.
+        (Operator.LT, COUNT_GONE, True),
+    ],
+)
+def test_with_fire_a_group_that_is_well_is_remembered_only_if_it_would_be_missed(
+    operator: Operator, reading: Reading, is_kept: bool
+) -> None:
+    watched = rule(0, group_by=("host",), no_data=NoData.FIRE)
+    watched = replace(watched, conditions=(replace(watched.conditions[0], operator=operator),))
+    host = group_key({"host": "a"})
+    well = 5.0 if operator is Operator.GT else 50.0
+    (judged,) = judge(watched, [replace(reading, values={host: well})])
+    step = advance(watched, Group.new(host, watched), judged, START, lambda: "x")
+    assert (step.group.phase, step.keep, step.events) == (Phase.IDLE, is_kept, ())
+
+
+def known(host: str, phase: Phase = Phase.IDLE, held: float | None = None, *, keep: bool = True) -> Step:
+    since = None if held is None else START + timedelta(seconds=held)
+    return Step(Group(group_key({"host": host}), (None, since), phase), keep)
+
+
+def remembered(steps: Sequence[Step]) -> str:
+    return "".join(dict(step.group.key)["host"] for step in steps if step.keep)
+
+
+def test_beyond_the_limit_the_groups_that_are_gone_longest_are_forgotten_and_those_with_alerts_never() -> None:
+    steps = [
+        known("a", held=30),
+        known("b", held=10),
+        known("c", held=20),
+        known("d", Phase.FIRING, 0),
+        known("e", Phase.PENDING, 0),
+        known("f", Phase.MUTED, 0),
+        known("g"),
+        known("h", keep=False),
+    ]
+    read = {group_key({"host": "g"})}
+    expected = {7: "abcdefg", 6: "acdefg", 5: "adefg", 4: "defg", 3: "deg"}
+    assert {most: remembered(forget(steps, read, most)) for most in expected} == expected
+    with pytest.raises(ResourceExhaustedError, match="has 3 groups") as caught:
+        forget(steps, read, 2)
+    assert caught.value.reason == "RESULT_TOO_LARGE"
 
 
 def test_a_rule_without_groups_always_has_one() -> None:

@@ -36,7 +36,7 @@ async def read_conditions(
     Args:
         tenant: Whose rule it is: it sees that tenant's data only.
         seconds: After which it is given up.
-        max_groups: How many groups the rule may have.
+        max_groups: How many groups the rule may have data for.
 
     Raises:
         AirisError: A condition could not be read; the message names it.

@@ -104,6 +104,9 @@ class RuleStore(ResourceStore[AlertRule], Protocol):
         Tenants take turns, also from call to call: one with many rules makes nobody else wait for all of them.
         An evaluation of which neither a result nor a failure is written within the lease is given out again, for the
         same moment, until the next one is due. Moments that passed while nobody asked are not made up for.
+
+        The clocks of callers may be a minute apart. What one that was further ahead has planned, or written down, holds
+        nothing up: such a rule is due now.
         """
         ...
 
@@ -202,7 +205,8 @@ class Outbox(Protocol):
         """Takes up to `limit` notifications of all tenants that are due; each goes to one caller; tenants take turns.
 
         One that is neither finished nor retried within the lease is given out again. The next notification of
-        an alert to a channel is not given out before the one before is finished.
+        an alert to a channel is not given out before the one before is finished. One that was put off by a clock which
+        was more than a minute ahead is given out after the lease.
         """
         ...
 
@@ -235,7 +239,10 @@ class Outbox(Protocol):
 
 
 class SilenceStore(ResourceStore[Silence], Protocol):
-    """Silences."""
+    """Silences. Of each tenant only so many may not have ended.
+
+    To create one, or to make one that had ended last longer, raises `FailedPreconditionError` beyond that number.
+    """
 
     async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
         """The silences of this moment."""

@@ -6,7 +6,8 @@ length since 1970, so a step of the window's own length would usually cut it in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -31,6 +32,9 @@ from services.shared.errors import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG_FIELDS = frozenset({"level", "service"})
 _LABELS = "labels."
+# Signals take U+0000 in a value and PostgreSQL does not: one such value would stop its whole rule.
+_NUL, _REPLACEMENT = "\0", "\ufffd"
+_SUMS = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.RATE, Aggregation.INCREASE})
 
 _ERRORS: dict[str, type[AirisError]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,
@@ -95,11 +99,14 @@ class ClientSignals:
             timeout=self._timeout,
         )
         divisor = condition.window.total_seconds() if is_rate else 1.0
-        values = {
-            _group(keys, series.labels): series.points[-1].value / divisor
-            for series in response.series
-            if series.points
-        }
+        values = _by_group(
+            condition.aggregation,
+            (
+                (_group(keys, series.labels), series.points[-1].value / divisor)
+                for series in response.series
+                if series.points
+            ),
+        )
         return Reading(values, absent=0.0 if condition.aggregation is Aggregation.COUNT else None)
 
     async def _read_logs(self, condition: Condition, group_by: Sequence[str], end: datetime) -> Reading:
@@ -122,11 +129,16 @@ class ClientSignals:
                 reason="RESULT_TOO_LARGE",
             )
         keys = [field.removeprefix(_LABELS) for field in fields]
-        values = {
-            _group(keys, {name.removeprefix(_LABELS): value for name, value in group.fields.items()}): group.count
-            / divisor
-            for group in response.groups
-        }
+        values = _by_group(
+            condition.aggregation,
+            (
+                (
+                    _group(keys, {name.removeprefix(_LABELS): value for name, value in group.fields.items()}),
+                    group.count / divisor,
+                )
+                for group in response.groups
+            ),
+        )
         return Reading(values, absent=0.0)
 
 
@@ -141,4 +153,21 @@ def covering_step(start: datetime, end: datetime) -> timedelta:
 
 def _group(keys: Sequence[str], labels: Mapping[str, str]) -> GroupKey:
     """A label that is not there is empty, so that groups of several conditions have the same keys."""
-    return group_key({key: labels.get(key, "") for key in keys})
+    return group_key({key: labels.get(key, "").replace(_NUL, _REPLACEMENT) for key in keys})
+
+
+def _by_group(aggregation: Aggregation, numbers: Iterable[tuple[GroupKey, float]]) -> dict[GroupKey, float]:
+    """The number of each group. Groups that only a replaced character told apart are one.
+
+    Their numbers are added where that gives the number of both; else the smallest counts for MIN and the greatest
+    for all others, which is as near as their numbers come.
+    """
+    join: Callable[[float, float], float] = max
+    if aggregation in _SUMS:
+        join = operator.add
+    elif aggregation is Aggregation.MIN:
+        join = min
+    values: dict[GroupKey, float] = {}
+    for group, number in numbers:
+        values[group] = join(values[group], number) if group in values else number
+    return values

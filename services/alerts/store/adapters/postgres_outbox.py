@@ -10,7 +10,7 @@ from services.alerts.model import AlertState, EventKind
 from services.alerts.state import by_hand
 from services.alerts.store.adapters.postgres import Postgres
 from services.alerts.store.adapters.postgres_events import alert_from, append
-from services.alerts.store.adapters.postgres_turns import Turns, claim, tenants_of
+from services.alerts.store.adapters.postgres_turns import Turns, bring_back, claim, execute_bring_back, tenants_of
 from services.alerts.store.port import IsSilenced, OutboxEntry
 
 _TAKE = claim(
@@ -25,6 +25,16 @@ _TAKE = claim(
     update="SET attempts = attempts + 1, next_attempt_at = $4",
     returning="taken.*",
 )
+_BRING_BACK = bring_back(
+    "outbox",
+    "key",
+    "status = 'PENDING'",
+    "next_attempt_at",
+    furthest="$2::interval",
+    lock="FOR UPDATE",
+    # Whoever is sending it just now, while its clock is put right, has the time of a lease to say so.
+    update="SET next_attempt_at = $3",
+)
 _HOLDING = (
     "WITH RECURSIVE "  # noqa: S608
     + tenants_of("outbox", "status = 'HELD'")
@@ -33,14 +43,21 @@ _HOLDING = (
 
 
 class PostgresOutbox:
-    """Notifications on their way."""
+    """Notifications on their way.
 
-    def __init__(self, database: Postgres) -> None:
+    Args:
+        database: Where they are kept.
+        longest_delay: The longest time for which `retry` puts one off.
+    """
+
+    def __init__(self, database: Postgres, longest_delay: timedelta) -> None:
         self._database = database
+        self._longest_delay = longest_delay
         self._turns = Turns()
 
     async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
         async with self._database.transaction() as connection:
+            await execute_bring_back(connection, _BRING_BACK, now, max(lease, self._longest_delay), now + lease)
             rows = await connection.fetch(_TAKE, now, limit, self._turns.last, now + lease)
         self._turns.taken(rows)
         return [

@@ -21,6 +21,9 @@ from services.shared.errors import (
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
+# Held per tenant, from the counting of its silences to the end of the transaction, which locks nothing after it.
+_SILENCE_LOCK = 4_004_003
+
 # Kept in columns of their own, not in `spec`.
 _OWN_COLUMNS = frozenset({"id", "etag", "create_time", "update_time", "last_error"})
 
@@ -199,9 +202,17 @@ class PostgresChannelStore(PostgresResourceStore[Channel]):
 
 
 class PostgresSilenceStore(PostgresResourceStore[Silence]):
-    """Silences."""
+    """Silences.
+
+    Args:
+        max_silences: How many of a tenant may not have ended.
+    """
 
     table, kind, collection, model = "silences", "silence", "silences", Silence
+
+    def __init__(self, database: Postgres, new_etag: NewId, max_silences: int) -> None:
+        super().__init__(database, new_etag)
+        self._max_silences = max_silences
 
     async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
         async with self._database.transaction() as connection:
@@ -214,6 +225,22 @@ class PostgresSilenceStore(PostgresResourceStore[Silence]):
 
     def _row(self, tenant: str, resource: Silence) -> dict[str, Any]:
         return super()._row(tenant, resource) | {"start_time": resource.start_time, "end_time": resource.end_time}
+
+    async def _after_change(
+        self, connection: Any, tenant: str, old: Silence | None, new: Silence, at: datetime
+    ) -> None:
+        if new.end_time <= at or (old is not None and old.end_time > at):
+            return
+        # Two that come at the same moment would not see each other.
+        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _SILENCE_LOCK, tenant)
+        count = await connection.fetchval(
+            "SELECT count(*) FROM silences WHERE tenant = $1 AND end_time > $2", tenant, at
+        )
+        if count > self._max_silences:
+            raise FailedPreconditionError(
+                f"There are {count - 1} silences that have not ended, and there may be {self._max_silences}; delete "
+                "some or give them an earlier end_time, or let one silence with a wider filter take their place."
+            )
 
 
 class PostgresPolicyStore(PostgresResourceStore[EscalationPolicy]):

@@ -14,7 +14,7 @@ from services.alerts.state import Group, Phase, Step, end
 from services.alerts.store.adapters.postgres import Postgres
 from services.alerts.store.adapters.postgres_events import append, enqueue
 from services.alerts.store.adapters.postgres_resources import PostgresResourceStore, write_references
-from services.alerts.store.adapters.postgres_turns import Turns, claim
+from services.alerts.store.adapters.postgres_turns import CLOCKS_APART, Turns, bring_back, claim, execute_bring_back
 from services.alerts.store.port import DueRule, IsSilenced
 
 # The newest moment that has come: a whole number of intervals after the one that was due.
@@ -28,9 +28,21 @@ _TAKE_DUE = claim(
     "enabled",
     "next_evaluation_at",
     lock="FOR NO KEY UPDATE",
-    # One whose taker died is evaluated for the same moment, unless the next one has come.
-    update=f"SET evaluating_for = {_MOMENT}, next_evaluation_at = least({_MOMENT} + evaluation_interval, $4)",
+    # One whose taker died is evaluated for the same moment, unless the next one has come. A result that was written by
+    # a clock that was ahead is the newest no longer, or no other would count until that time has come.
+    update=f"SET evaluating_for = {_MOMENT}, next_evaluation_at = least({_MOMENT} + evaluation_interval, $4), "
+    f"evaluated_at = CASE WHEN evaluated_at <= $1 + {CLOCKS_APART} THEN evaluated_at END",
     returning="taken.*",
+)
+# Nobody plans further ahead than the next moment. Whoever evaluates for one that has not come is not waited for.
+_BRING_BACK = bring_back(
+    "alert_rules",
+    "id",
+    "enabled",
+    "next_evaluation_at",
+    furthest="entry.evaluation_interval",
+    lock="FOR NO KEY UPDATE",
+    update="SET next_evaluation_at = $1, evaluating_for = NULL",
 )
 # Whoever took a later moment since keeps it.
 _FINISH = (
@@ -51,6 +63,7 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
 
     async def take_due(self, now: datetime, limit: int, lease: timedelta) -> Sequence[DueRule]:
         async with self._database.transaction() as connection:
+            await execute_bring_back(connection, _BRING_BACK, now)
             rows = await connection.fetch(_TAKE_DUE, now, limit, self._turns.last, now + lease)
         self._turns.taken(rows)
         return [DueRule(row["tenant"], self._resource(row), row["evaluating_for"]) for row in rows]

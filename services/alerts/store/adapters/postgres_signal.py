@@ -67,7 +67,8 @@ class PostgresEventSignal:
         for attempt in itertools.count():
             try:
                 await self._listen_once()
-            except _LOST as error:
+            except Exception as error:
+                # Whatever it is: watchers wait.
                 logger.warning("alerts.listen_failed", attempt=attempt, error=str(error))
             await asyncio.sleep(self._retry_delay)
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+CLOCKS_APART = "interval '1 minute'"
+"""How far the clocks of replicas may be apart. What is planned further ahead was planned by a clock that was wrong."""
+
 
 def tenants_of(table: str, condition: str) -> str:
     """The CTE `tenants`, behind WITH RECURSIVE: all tenants that have such a row.
@@ -63,6 +70,40 @@ def claim(
         f") UPDATE {table} AS taken {update} FROM due WHERE taken.tenant = due.tenant AND taken.{key} = due.{key}"
         f" RETURNING {returning}, due.turn"
     )
+
+
+def bring_back(table: str, key: str, condition: str, time: str, *, furthest: str, lock: str, update: str) -> str:
+    """A statement that changes the rows, of all tenants, which only a clock that was ahead can have planned.
+
+    Nobody would look at them until the right time has come there. Its parameter $1 is the moment. What others have
+    locked is passed over.
+
+    Args:
+        table: Its name; its rows are called `entry`.
+        key: What identifies a row of a tenant.
+        condition: That of a partial index on the tenant and the time.
+        time: The column that says when a row is due.
+        furthest: How far ahead a sound clock plans a row.
+        lock: How the rows are locked.
+        update: What is changed.
+    """
+    sound = f"$1::timestamptz + {CLOCKS_APART}"
+    return (
+        f"WITH RECURSIVE {tenants_of(table, condition)}, astray AS ("  # noqa: S608
+        f"  SELECT entry.tenant, entry.{key} FROM tenants JOIN {table} AS entry ON entry.tenant = tenants.tenant"
+        # The first comparison is for the index: how far ahead is right may differ from row to row.
+        f"  WHERE {condition} AND entry.{time} > {sound} AND entry.{time} > {sound} + {furthest}"
+        f"  {lock} OF entry SKIP LOCKED"
+        f") UPDATE {table} AS planned {update} FROM astray"
+        f" WHERE planned.tenant = astray.tenant AND planned.{key} = astray.{key}"
+    )
+
+
+async def execute_bring_back(connection: Any, statement: str, *arguments: object) -> None:
+    """Executes a statement of `bring_back`; the log says if there was something to bring back."""
+    done = await connection.execute(statement, *arguments)
+    if done != "UPDATE 0":
+        logger.warning("alerts.planned_by_a_clock_that_was_ahead", rows=int(done.rpartition(" ")[2]))
 
 
 class Turns:

@@ -1,0 +1,170 @@
+"""What the alert store promises where a clock was hours ahead and was put right: nothing waits for that time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from fakes.alert_world import START, World, open_world
+
+from services.alerts.config import AlertsConfig
+from services.alerts.evaluate import GroupKey
+from services.alerts.model import Condition, Source
+from services.alerts.notify.delivery import DeliveryError
+from services.alerts.state import Group, Step
+from services.alerts.store.port import DueRule
+
+AHEAD = 9 * 3600.0
+LEASE = timedelta(seconds=4)
+NOTIFICATION_LEASE = 20.0
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[World]:
+    async with open_world(postgres_dsn) as opened:
+        yield opened
+
+
+async def is_recorded(world: World, due: DueRule) -> bool:
+    """Whether a result of that evaluation counts: only then it is asked what follows from it."""
+    asked = []
+
+    def advance(groups: Mapping[GroupKey, Group]) -> Sequence[Step]:
+        asked.append(groups)
+        return ()
+
+    await world.all_rules.record_evaluation(due, advance, lambda _: False)
+    return bool(asked)
+
+
+async def take_one(world: World, now: datetime) -> DueRule:
+    (due,) = await world.all_rules.take_due(now, 1, LEASE)
+    return due
+
+
+async def test_a_rule_is_evaluated_again_as_soon_as_the_clock_is_right(world: World) -> None:
+    await world.add_rule()
+    world.signals.set("cpu", 20)
+    assert [await world.evaluate(), await world.evaluate(AHEAD)] == [1, 1]
+    world.signals.set("cpu", 95)
+    assert await world.evaluate(5 - AHEAD) == 1
+    assert await world.kinds() == ["FIRING"]
+    (alert,) = await world.alerts.list("", 1)
+    assert alert.fire_time == START + timedelta(seconds=5)
+    # From then on once per interval, as if nothing had been.
+    assert [await world.evaluate(9.9), await world.evaluate(0.1)] == [0, 1]
+
+
+async def test_a_rule_that_is_changed_afterwards_is_evaluated_too(world: World) -> None:
+    await world.add_rule()
+    world.signals.set("cpu", 20)
+    await world.evaluate(AHEAD)
+    at = world.clock.advance(5 - AHEAD)
+    await world.rules.update("hot", "", lambda rule: replace(rule, group_by=("host",)), at)
+    world.signals.set("cpu", a=95)
+    assert await world.evaluate() == 1
+    assert await world.kinds() == ["FIRING"]
+
+
+async def test_a_rule_that_was_made_by_a_clock_ahead_is_evaluated_when_it_is_right(world: World) -> None:
+    world.clock.advance(AHEAD)
+    await world.add_rule()
+    assert await world.evaluate(-AHEAD) == 1
+
+
+async def test_an_evaluation_that_was_under_way_holds_up_its_rule_no_longer_than_an_interval(world: World) -> None:
+    await world.add_rule()
+    early = await take_one(world, world.clock.advance(AHEAD))
+    due = await take_one(world, world.clock.advance(5 - AHEAD))
+    assert due.at == START + timedelta(seconds=5)
+    assert await is_recorded(world, early)
+    await is_recorded(world, due)
+    assert await world.all_rules.take_due(world.clock.advance(3.9), 1, LEASE) == []
+    assert await is_recorded(world, await take_one(world, world.clock.advance(6.1)))
+
+
+async def test_results_that_take_longer_than_an_interval_count_again(world: World) -> None:
+    await world.add_rule()
+    await world.evaluate(AHEAD)
+    slow = await take_one(world, world.clock.advance(5 - AHEAD))
+    following = await take_one(world, world.clock.advance(10))
+    assert await is_recorded(world, slow)
+    assert await is_recorded(world, following)
+
+
+async def test_an_alert_that_pends_since_a_moment_ahead_fires_after_its_duration(world: World) -> None:
+    await world.add_rule(conditions=(Condition(Source.METRIC, "cpu", threshold=90, duration=timedelta(seconds=20)),))
+    world.signals.set("cpu", 95)
+    await world.evaluate(AHEAD)
+    await world.evaluate(5 - AHEAD)
+    await world.evaluate(10)
+    assert await world.kinds() == ["PENDING"]
+    await world.evaluate(10)
+    assert await world.kinds() == ["PENDING", "FIRING"]
+
+
+async def test_replicas_whose_clocks_are_less_than_a_minute_apart_evaluate_once_per_interval(world: World) -> None:
+    await world.add_rule()
+    evaluated = []
+    for seconds in range(0, 120, 5):
+        now = START + timedelta(seconds=seconds)
+        for clock in (now + timedelta(seconds=50), now):
+            for due in await world.all_rules.take_due(clock, 1, timedelta(seconds=30)):
+                assert await is_recorded(world, due)
+                evaluated.append((due.at - START).total_seconds())
+    assert evaluated == list(range(50, 170, 10))
+
+
+async def test_a_rule_with_a_long_interval_is_not_taken_for_one_that_was_planned_wrongly(world: World) -> None:
+    await world.add_rule(evaluation_interval=timedelta(days=7))
+    assert [await world.evaluate(), await world.evaluate(60), await world.evaluate(86_400)] == [1, 0, 0]
+
+
+async def test_a_notification_that_was_put_off_is_sent_after_a_lease(world: World) -> None:
+    await world.add_channel()
+    await world.add_rule(channels=("ops",))
+    world.signals.set("cpu", 95)
+    await world.evaluate(AHEAD)
+    world.sender_fake.failures = [DeliveryError("answered 503")]
+    assert await world.send() == 1
+    # Until then whoever may be sending it just now can say so.
+    assert [await world.send(5 - AHEAD), await world.send(NOTIFICATION_LEASE - 0.1)] == [0, 0]
+    assert await world.send(0.1) == 1
+    assert world.sender_fake.events == ["FIRING"]
+    assert await world.send(1000) == 0
+
+
+async def test_a_notification_of_a_moment_ahead_is_sent_after_a_lease(world: World) -> None:
+    await world.add_channel()
+    await world.add_rule(channels=("ops",))
+    world.signals.set("cpu", 95)
+    await world.evaluate(AHEAD)
+    assert [await world.send(-AHEAD), await world.send(NOTIFICATION_LEASE)] == [0, 1]
+
+
+async def test_a_notification_waits_for_as_long_as_it_may_be_put_off(world: World) -> None:
+    await world.add_channel()
+    await world.add_rule(channels=("ops",))
+    world.signals.set("cpu", 95)
+    await world.evaluate()
+    limit = world.config.notification_backoff_limit
+    world.sender_fake.failures = [DeliveryError("answered 429", retry_after=limit)]
+    assert [await world.send(), await world.send(limit - 0.1), await world.send(0.1)] == [1, 0, 1]
+
+
+async def test_what_is_finished_is_forgotten_although_the_clock_was_ahead_the_last_time(postgres_dsn: str) -> None:
+    async with open_world(postgres_dsn, config=AlertsConfig(notification_retention=60)) as world:
+        await world.add_channel()
+        await world.add_rule(channels=("ops",))
+        await world.send(AHEAD)
+        world.signals.set("cpu", 95)
+        await world.evaluate(-AHEAD)
+        await world.send()
+        world.signals.set("cpu", 20)
+        await world.evaluate(10)
+        await world.send()
+        await world.send(3600)
+        async with world.database.transaction() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
