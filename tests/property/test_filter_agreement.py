@@ -225,6 +225,10 @@ LEAVES = st.one_of(
     st.sampled_from(["service", "level", "severity", "status_code", "score", "timestamp", "enabled", "tags.a"]).map(
         "{}:*".format
     ),
+    # What a store may find to be true or false without a row.
+    joined(st.just("(service ="), PATTERNS, st.just("AND service ="), PATTERNS, st.just(")")),
+    joined(st.just("(status_code"), ORDER, st.just("200 OR status_code"), ORDER, st.sampled_from(["0)", "200)"])),
+    st.sampled_from(["level > FATAL", "level >= DEBUG", "(status_code < 0 AND status_code > 200)"]),
 ).filter(lambda text: not text.endswith(': ""'))
 FILTERS = st.recursive(
     LEAVES,
@@ -241,6 +245,19 @@ FILTERS = st.recursive(
 @settings(max_examples=200, deadline=None)
 def test_the_matcher_finds_the_rows_that_clickhouse_finds(store: Store, text: str) -> None:
     assert store.found(text) == store.matched(text)
+
+
+@pytest.mark.parametrize(
+    "always",
+    ["level > FATAL", '(service = "a" AND service = "b")', "(status_code < 0 AND status_code > 200)", "labels.a < a"],
+)
+@pytest.mark.parametrize(
+    "form", ["NOT (order OR {})", "NOT (결제 NOT ({}))", "service:* NOT (NOT (order OR {}) OR {})"]
+)
+def test_words_are_found_beside_what_nothing_can_meet(store: Store, form: str, always: str) -> None:
+    text = form.replace("{}", always)
+    assert store.found(text) == store.matched(text)
+    assert 0 < len(store.found(text)) < ROWS
 
 
 @given(text=st.one_of(phrases().map(quoted), BARE_TERMS))

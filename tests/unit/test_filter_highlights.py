@@ -37,6 +37,28 @@ def test_positions_are_code_points() -> None:
     assert find_highlights("😀 결제 done", highlight_terms(parse("결제 done"))) == [(2, 4), (5, 9)]
 
 
+@pytest.mark.parametrize(
+    ("text", "query", "most", "expected"),
+    [
+        ("a b a b a", "a b", 3, [(0, 1), (2, 3), (4, 5)]),
+        ("b a b", "a b", None, [(0, 1), (2, 3), (4, 5)]),
+        ("a" * 1_000_000, "*aa*", 100, [(0, 1001)]),
+        ("İ a a", "a", 1, [(2, 3)]),
+        ("a a", "a", 0, []),
+    ],
+)
+def test_the_first_matches_of_all_terms_together_are_found_and_no_more(
+    text: str, query: str, most: int | None, expected: list[tuple[int, int]]
+) -> None:
+    assert find_highlights(text, highlight_terms(parse(query)), most) == expected
+
+
 def test_each_term_is_named_once() -> None:
     assert highlight_terms(parse('A a "a" b* -c')) == (Term("a"), Term("b", ends_open=True))
     assert highlight_terms(None) == ()
+
+
+def test_as_many_places_are_given_as_asked_for_though_matches_overlap() -> None:
+    text = "timeout " * 300
+    found = find_highlights(text, highlight_terms(parse("timeout timeout*")), 100)
+    assert found == [(at * 8, at * 8 + 7) for at in range(100)]

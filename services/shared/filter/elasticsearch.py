@@ -27,7 +27,7 @@ from typing import Any
 from services.shared.filter.fields import Field, Kind
 from services.shared.filter.matcher import holds, threshold
 from services.shared.filter.terms import Term
-from services.shared.filter.tree import AllOf, AnyOf, Checked, Negation, Predicate, TermMatch, Test
+from services.shared.filter.tree import AllOf, AnyOf, Checked, Negation, Predicate, TermMatch, Test, flat
 
 Query = dict[str, Any]
 
@@ -69,7 +69,8 @@ def compile_elasticsearch(tree: Checked | None, *, texts: Mapping[str, str]) -> 
         tree: What `check` returned.
         texts: For the columns of long texts the field that is analyzed by `ANALYSIS`.
     """
-    return _ALL if tree is None else _Compiler(texts).query(_flat(tree))
+    # Elasticsearch limits how deep a query is, and not how wide.
+    return _ALL if tree is None else _Compiler(texts).query(flat(tree))
 
 
 def field_key(key: str) -> str:
@@ -161,23 +162,6 @@ class _Compiler:
         if ends:
             clauses[-1] = {"span_multi": {"match": _piece(column, pieces[-1], False, True)}}
         return {"span_near": {"clauses": clauses, "slop": 0, "in_order": True}}
-
-
-def _flat(tree: Checked, *, negated: bool = False) -> Checked:
-    """What says the same less deeply: Elasticsearch limits how deep a query is, and not how wide.
-
-    Only predicates and terms are negated in it, and no operand is of the same kind as what it is an operand of.
-    """
-    while isinstance(tree, Negation):
-        tree, negated = tree.operand, not negated
-    if not isinstance(tree, AllOf | AnyOf):
-        return Negation(tree) if negated else tree
-    kind = AllOf if isinstance(tree, AllOf) is not negated else AnyOf
-    operands: list[Checked] = []
-    for operand in tree.operands:
-        made = _flat(operand, negated=negated)
-        operands += made.operands if isinstance(made, AllOf | AnyOf) and type(made) is kind else (made,)
-    return kind(tuple(operands))
 
 
 def _depth(tree: Checked) -> int:

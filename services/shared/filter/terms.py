@@ -7,8 +7,10 @@ Other scripts have no such ends: 서비 is found in 결제서비스. An open end
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,24 +89,34 @@ def highlight_terms(expression: Expression | None) -> tuple[Term, ...]:
     return tuple(found)
 
 
-def find_highlights(text: str, terms: Iterable[Term]) -> list[tuple[int, int]]:
-    """Where `terms` match in `text`: (start, end) in code points, end excluded, ascending, overlaps joined."""
+def find_highlights(text: str, terms: Iterable[Term], most: int | None = None) -> list[tuple[int, int]]:
+    """Where `terms` match in `text`: (start, end) in code points, end excluded, ascending, overlaps joined.
+
+    Args:
+        text: Where to look.
+        terms: What to look for.
+        most: How many places to give at most; then no more than ten times as many matches are looked at, of which
+            some overlap. None: all.
+    """
     lowered = text.lower()
     origins = None if len(lowered) == len(text) else _origins(text)
-    spans: list[tuple[int, int]] = []
-    for term in terms:
-        pattern, at = term.pattern(), 0
-        while match := pattern.search(lowered, at):
-            start, end = match.span()
-            spans.append((start, end) if origins is None else (origins[start], origins[end - 1] + 1))
-            at = start + 1
+    matches = heapq.merge(*(_matches(lowered, term.pattern()) for term in terms))
     joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
+    for start, end in itertools.islice(matches, None if most is None else 10 * most):
+        if origins is not None:
+            start, end = origins[start], origins[end - 1] + 1
         if joined and start < joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
-    return joined
+    return joined[:most]
+
+
+def _matches(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    at = 0
+    while match := pattern.search(text, at):
+        yield match.span()
+        at = match.start() + 1
 
 
 @lru_cache(maxsize=1024)

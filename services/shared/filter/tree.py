@@ -76,3 +76,20 @@ class Negation:
 
 
 Checked = AllOf | AnyOf | Negation | Predicate | TermMatch
+
+
+def flat(tree: Checked, *, negated: bool = False) -> Checked:
+    """What says the same, or with `negated` the opposite, less deeply.
+
+    Only predicates and terms are negated in it, and no operand is of the same kind as what it is an operand of.
+    """
+    while isinstance(tree, Negation):
+        tree, negated = tree.operand, not negated
+    if not isinstance(tree, AllOf | AnyOf):
+        return Negation(tree) if negated else tree
+    kind = AllOf if isinstance(tree, AllOf) is not negated else AnyOf
+    operands: list[Checked] = []
+    for operand in tree.operands:
+        made = flat(operand, negated=negated)
+        operands += made.operands if isinstance(made, AllOf | AnyOf) and type(made) is kind else (made,)
+    return kind(tuple(operands))
