@@ -10,8 +10,13 @@ import pytest
 from airis.metrics.v1 import metrics_pb2
 
 from services.metrics.rpc import INGEST
-from services.shared.bus.intake import Receipt
-from services.shared.errors import FieldViolation, InvalidArgumentError, ResourceExhaustedError
+from services.shared.bus.intake import Origin, Receipt
+from services.shared.errors import (
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from services.shared.rpc.ingest_methods import IngestMethods
 from services.shared.rpc.ingest_stream import StreamDialect, batch_sequence, serve_stream
 
@@ -34,6 +39,7 @@ class Peer:
                 self._ingest,
                 settle=lambda _, sequence: self.refused.append(sequence),
                 resume_after=self._resume_after,
+                ended=lambda _: None,
             ),
         )
 
@@ -214,3 +220,50 @@ async def test_a_batch_that_could_not_be_looked_at_is_not_overtaken() -> None:
         async for _ in IngestMethods(INGEST, ingest).stream(requests()):
             pass
     assert noted == [("p", 7)]
+
+
+async def test_what_an_earlier_stream_has_not_begun_is_not_taken_once_another_was_opened() -> None:
+    taken: list[tuple[bytes, int]] = []
+    may_check = asyncio.Event()
+
+    class Ingest:
+        """Checks when it is let."""
+
+        class intake:  # noqa: N801 (stands in for an object)
+            @staticmethod
+            async def resume_after(*_: Any) -> int:
+                return 0
+
+            @staticmethod
+            def settle(*_: Any) -> None:
+                pass
+
+        async def check(self, _: str, __: str, payload: bytes) -> Any:
+            await may_check.wait()
+
+        async def take(self, origin: Origin, payload: bytes, _: Any) -> Receipt:
+            taken.append((payload, origin.sequence))
+            return Receipt(1, {}, "")
+
+    def batch(name: str) -> bytes:
+        message = metrics_pb2.StreamMetricsRequest(batch={"sequence": 1, "metrics": [{"name": name}]})
+        return message.SerializeToString()
+
+    async def requests(name: str) -> AsyncIterator[bytes]:
+        yield metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString()
+        yield batch(name)
+
+    ingest: Any = Ingest()
+    methods = IngestMethods(INGEST, ingest)
+    former, later = methods.stream(requests("former")), methods.stream(requests("later"))
+    assert (await anext(former)).HasField("opened")
+    answer = asyncio.create_task(anext(former))
+    await idle()
+    assert (await anext(later)).HasField("opened")
+    may_check.set()
+    with pytest.raises(FailedPreconditionError, match="Another stream of the producer p"):
+        await answer
+    assert [response.ack.through_sequence async for response in later] == [1]
+    assert taken == [(batch("later"), 1)]
+    # Nothing of streams that are over is kept.
+    assert not methods._newest

@@ -18,7 +18,7 @@ from services.logs import ingest as logs_ingest
 from services.logs.config import LogsConfig
 from services.shared.bus import ingest as ingest_module
 from services.shared.bus.ingest import CheckedRequest, Ingest, Requests
-from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 
 
 class Intake:
@@ -70,6 +70,36 @@ async def test_a_request_that_is_wrong_is_refused_alone_and_its_items_by_their_o
     assert (first.count, third.count, third.columns.count, fourth.count) == (4, 3, 2, 20)
     assert not first.rejected
     assert not fourth.rejected
+
+
+async def test_without_a_thread_those_who_wait_are_told_and_the_next_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest, _ = ingest_of("logs")
+
+    async def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest_module.asyncio, "to_thread", no_thread)
+        sent = (ingest.check(logs.OTLP, "default", records(number)) for number in (1, 4))
+        found = await asyncio.gather(*sent, return_exceptions=True)
+        assert all(isinstance(each, UnavailableError) and each.retry_after for each in found)
+    assert (await ingest.check(logs.OTLP, "default", records(4))).count == 4
+
+
+async def test_what_cannot_be_learned_is_taken_all_the_same() -> None:
+    class Forgetful:
+        """Knows nothing, and cannot learn."""
+
+        def recall(self, *_: object) -> None:
+            return None
+
+        def learn(self, *_: object) -> None:
+            raise RuntimeError("OrderedDict mutated during iteration")
+
+    counting, checker = reader_and_checker("logs")
+    intake: Any = Intake()
+    ingest: Ingest[Any, Any] = Ingest(counting, checker, intake, Forgetful())
+    assert (await ingest.check(logs.OTLP, "default", records(4))).count == 4
 
 
 async def test_tenants_are_not_mixed_and_what_nobody_waits_for_is_not_checked() -> None:

@@ -256,6 +256,25 @@ async def test_a_full_disk_refuses_and_the_journal_goes_on_when_there_is_space(t
         assert await drain(journal) == ["a", "e"]
 
 
+async def test_without_a_file_descriptor_batches_are_refused_until_there_is_one(tmp_path: Path) -> None:
+    async with opened(tmp_path, segment_bytes=1, max_held_bytes=0) as journal:
+        await journal.publish(batch("a"))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # As many as are open: each next one is refused.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            for call in (journal.publish(batch("b")), journal.next_insert()):
+                with pytest.raises(UnavailableError, match="too many files") as error:
+                    await call
+                assert error.value.retry_after
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await journal.publish(batch("c")) == 2
+        assert await drain(journal) == ["a", "c"]
+    async with opened(tmp_path) as journal:
+        assert await drain(journal) == []
+
+
 async def test_the_last_room_of_a_disk_is_left_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as journal:
         with monkeypatch.context() as patched:

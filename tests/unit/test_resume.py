@@ -11,7 +11,7 @@ import pytest
 from services.shared.bus import intake as intake_module
 from services.shared.bus.adapters.journal import Journal
 from services.shared.bus.intake import Intake, Origin
-from services.shared.bus.port import Header
+from services.shared.bus.port import Batch, Header, Position
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.errors import UnavailableError
 
@@ -81,3 +81,32 @@ async def test_one_process_that_knows_all_asks_nobody(journal: Journal[bytes]) -
     await take(taken, 1)
     assert await taken.resume_after("t", "p", None) == 1
     assert await taken.resume_after("t", "other", None) == 0
+
+
+class SlowJournal(Journal[bytes]):
+    """Publishes once it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda header, payload: payload)
+        self.may_publish = asyncio.Event()
+
+    async def publish(self, batch: Batch[bytes]) -> Position:
+        await self.may_publish.wait()
+        return await super().publish(batch)
+
+
+async def test_what_an_earlier_stream_began_is_settled_before_a_new_one_numbers_its_batches(tmp_path: Path) -> None:
+    journal = SlowJournal(tmp_path / "journal")
+    await journal.open()
+    taken = intake(journal, None)
+    # The sender goes away amid it, and comes back with other data that would have the same number.
+    former = asyncio.create_task(take(taken, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    former.cancel()
+    resumed = asyncio.create_task(taken.resume_after("t", "p", None))
+    await asyncio.wait([former])
+    assert not resumed.done()
+    journal.may_publish.set()
+    assert await resumed == 1
+    await journal.close()

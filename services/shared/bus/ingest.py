@@ -16,7 +16,13 @@ import numpy as np
 import structlog
 
 from services.shared.bus.intake import Intake, Origin, Receipt
-from services.shared.errors import AirisError, FieldViolation, InvalidArgumentError, ResourceExhaustedError
+from services.shared.errors import (
+    AirisError,
+    FieldViolation,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -225,7 +231,14 @@ class Ingest(Generic[ItemsT, ColumnsT]):
                 if not group:
                     continue
                 payloads = [waiting.payload for waiting in group]
-                outcomes = await asyncio.to_thread(self._check_and_learn, message_type, tenant, payloads)
+                outcomes: Sequence[CheckedRequest[ColumnsT] | Exception]
+                try:
+                    outcomes = await asyncio.to_thread(self._check_and_learn, message_type, tenant, payloads)
+                except Exception:
+                    # No thread, or no memory: these are told, and the next ones are tried.
+                    logger.exception("requests_not_checked", count=len(payloads))
+                    unknown = "The service has no thread or memory left for the batch; send it again later."
+                    outcomes = [UnavailableError(unknown, retry_after=_RETRY_SECONDS)] * len(payloads)
                 for waiting, outcome in zip(group, outcomes, strict=True):
                     if waiting.outcome.done():
                         continue
@@ -265,7 +278,11 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         if self._recall is not None:
             for payload, outcome in zip(payloads, outcomes, strict=True):
                 if isinstance(outcome, CheckedRequest) and not outcome.rejected:
-                    self._recall.learn(message_type, tenant, payload, outcome.columns, outcome.received_at)
+                    try:
+                        self._recall.learn(message_type, tenant, payload, outcome.columns, outcome.received_at)
+                    except Exception:
+                        # They are checked: what is learned only saves work.
+                        logger.exception("request_not_learned")
         return outcomes
 
     def _check_all(

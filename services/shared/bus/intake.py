@@ -159,19 +159,20 @@ class Intake(Generic[ColumnsT]):
         Raises:
             UnavailableError: It cannot be told now.
         """
-        if known is None and self._stored is not None:
-            sender = Header(tenant, "", 0, 0, producer_id=producer_id)
-            try:
-                async with asyncio.timeout(_RESUME_SECONDS):
-                    await self._bus.wait_settled(sender)
+        try:
+            async with asyncio.timeout(_RESUME_SECONDS):
+                # What an earlier stream began is taken or not by then: its numbers could be those of other data now.
+                await self._recent_ids.finished(tenant, producer_id)
+                if known is None and self._stored is not None:
+                    await self._bus.wait_settled(Header(tenant, "", 0, 0, producer_id=producer_id))
                     highest = await self._stored.highest_sequences({(tenant, producer_id)})
-            except TimeoutError:
-                raise UnavailableError(
-                    "Not all that was acknowledged is stored yet, so it is not known where to go on. Try again, or say "
-                    "what is settled in open.settled_through.",
-                    retry_after=1.0,
-                ) from None
-            known = highest.get((tenant, producer_id))
+                    known = highest.get((tenant, producer_id))
+        except TimeoutError:
+            hint = ", or say what is settled in open.settled_through" if known is None else ""
+            raise UnavailableError(
+                f"Not all that was sent is settled yet, so it is not known where to go on. Try again{hint}.",
+                retry_after=1.0,
+            ) from None
         if known:
             self._recent_ids.load_producers([(tenant, producer_id, known, self.clock())])
         return self._note_settled(tenant, producer_id)

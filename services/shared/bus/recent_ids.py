@@ -91,6 +91,11 @@ class RecentIds:
         self._running[key] = task
         return await asyncio.shield(task), False
 
+    async def finished(self, tenant: str, producer_id: str) -> None:
+        """Waits until no publish of a producer is under way; of a stream that has ended, too."""
+        while running := [task for key, task in self._running.items() if key[2] and key[:2] == (tenant, producer_id)]:
+            await asyncio.wait(running)
+
     def settle(self, header: Header) -> None:
         """Counts a producer's sequence as settled although it was not published: the batch was rejected whole."""
         if header.producer_id and header.sequence > 0:

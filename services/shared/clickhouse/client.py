@@ -29,6 +29,7 @@ from services.shared.clickhouse.faults import late, translate, unavailable
 from services.shared.clickhouse.layout import Layout
 from services.shared.clickhouse.room import Room
 from services.shared.clickhouse.target import DATABASE, Target, read_target
+from services.shared.errors import ResourceExhaustedError
 
 ResultT = TypeVar("ResultT")
 
@@ -142,6 +143,7 @@ class ClickHouse:
         *,
         timeout: float,
         max_rows: int = 1_000_000,
+        max_bytes: int | None = None,
         for_insert: bool = False,
     ) -> pa.Table:
         """Runs a SELECT.
@@ -151,6 +153,7 @@ class ClickHouse:
             parameters: The values; never part of the text.
             timeout: Seconds after which ClickHouse gives up.
             max_rows: Rows of the result beyond which it is refused.
+            max_bytes: Bytes of the result, uncompressed, beyond which it is refused; None: any.
             for_insert: Whether an insert waits for it: then it does not wait behind other queries.
 
         Raises:
@@ -164,6 +167,7 @@ class ClickHouse:
             "result_overflow_mode": "throw",
             "max_memory_usage": self._max_memory_bytes,
             "optimize_read_in_order": 1,
+            **({} if max_bytes is None else {"max_result_bytes": max_bytes}),
             **(_READING_A_CLUSTER if self.layout.cluster else {}),
         }
         if "hasAllTokens(" in sql:
@@ -181,7 +185,13 @@ class ClickHouse:
             return client.query_arrow(f"{text}\n{_clause(limited)}", parameters=dict(parameters or {}))
 
         text = self._target.localize(sql)
-        return await self._run(self._inserts if for_insert else self._queries, ask)
+        table = await self._run(self._inserts if for_insert else self._queries, ask)
+        # A text that ClickHouse has once in a dictionary is here in each row.
+        if max_bytes is not None and table.nbytes > max_bytes:
+            raise ResourceExhaustedError(
+                f"The result has more than {max_bytes >> 20} MiB. Ask for less at once.", reason="RESULT_TOO_LARGE"
+            )
+        return table
 
     async def insert(
         self,
@@ -256,10 +266,13 @@ class ClickHouse:
         parameters: Mapping[str, object] | None = None,
         *,
         timeout: float,
+        max_bytes: int | None = None,
         for_insert: bool = False,
     ) -> Sequence[Any]:
         """Runs a SELECT with a small result and gives it as dictionaries. See `query`."""
-        table = await self.query(sql, parameters, timeout=timeout, max_rows=100_000, for_insert=for_insert)
+        table = await self.query(
+            sql, parameters, timeout=timeout, max_rows=100_000, max_bytes=max_bytes, for_insert=for_insert
+        )
         return list(table.to_pylist())
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import xxhash
 
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.clickhouse.target import DATABASE
-from services.shared.errors import AirisError, UnavailableError
+from services.shared.errors import AirisError, DeadlineExceededError, ResourceExhaustedError, UnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -38,6 +39,8 @@ _LOOK_SECONDS = 1.0
 _NEARBY = timedelta(hours=1)
 # Somebody else who repeats the same insert may drop the tables.
 _ATTEMPTS = 3
+# For so long a look that lacks memory or time is repeated with its insert.
+_PATIENCE_SECONDS = 300.0
 _PREFIX = "repeated_"
 _NAMES = rf"^{_PREFIX}\w+_[0-9a-f]{{16}}(_\w+)?$"
 _MONTHS = "max_partitions_per_insert_block = 0"
@@ -87,14 +90,23 @@ class Inserts:
         clickhouse: Where.
         keeps_days: How long sources keep their rows.
         sleep: Waits.
+        clock: Seconds.
     """
 
     def __init__(
-        self, clickhouse: ClickHouse, keeps_days: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        clickhouse: ClickHouse,
+        keeps_days: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clickhouse = clickhouse
         self._keeps_days = keeps_days
         self._sleep = sleep
+        self._clock = clock
+        # The insert that cannot be looked at, and since when.
+        self._failing = ("", 0.0)
 
     async def store(self, source: Source, rows: pa.Table, token: str, is_repeated: bool) -> None:
         """Stores the rows of an insert in a table and in what is filled from it.
@@ -132,11 +144,20 @@ class Inserts:
             except UnavailableError:
                 raise
             except AirisError as error:
+                if isinstance(error, (ResourceExhaustedError, DeadlineExceededError)) and self._may_pass(token):
+                    # The bus keeps the insert until then.
+                    raise
                 fault = error.message
             else:
                 return
         # What comes after must not wait for it for ever: a loss is rare, and this may have another cause.
         logger.error("insert_not_checked", table=source.table, token=token, error=fault)
+
+    def _may_pass(self, token: str) -> bool:
+        """Whether want of memory or time is no older than minutes."""
+        if self._failing[0] != token:
+            self._failing = (token, self._clock())
+        return self._clock() - self._failing[1] < _PATIENCE_SECONDS
 
 
 class _Repetition:

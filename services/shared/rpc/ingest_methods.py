@@ -10,7 +10,7 @@ from airis.common.v1 import ingest_pb2
 
 from services.shared.bus.ingest import Ingest
 from services.shared.bus.intake import Origin, Receipt, summarize
-from services.shared.errors import FieldViolation, InvalidArgumentError
+from services.shared.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError
 from services.shared.rpc.context import Context, tenant
 from services.shared.rpc.ingest_stream import StreamDialect, rejections, serve_stream
 
@@ -49,6 +49,8 @@ class IngestMethods(Generic[ResponseT]):
     def __init__(self, contract: IngestContract[ResponseT], ingest: Ingest[Any, Any]) -> None:
         self.contract = contract
         self._ingest = ingest
+        # By tenant and producer, the stream that was opened last.
+        self._newest: dict[tuple[str, str], object] = {}
 
     async def unary(self, payload: bytes) -> ResponseT:
         """Answers the unary method."""
@@ -76,9 +78,25 @@ class IngestMethods(Generic[ResponseT]):
         )
 
     def stream(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        """Answers the stream."""
+        """Answers the stream. An earlier one of its producer is over, whether or not its sender has gone."""
         request, response = self.contract.stream
         message_type, owner, intake = request.DESCRIPTOR.full_name, tenant(), self._ingest.intake
+        this = object()
+
+        def is_newest(producer_id: str) -> bool:
+            return self._newest.get((owner, producer_id)) is this
+
+        def ended(producer_id: str) -> None:
+            if is_newest(producer_id):
+                del self._newest[owner, producer_id]
+
+        async def resume_after(producer_id: str, known: int | None) -> int:
+            self._newest[owner, producer_id] = this
+            try:
+                return await intake.resume_after(owner, producer_id, known)
+            except BaseException:
+                ended(producer_id)
+                raise
 
         def origin(producer_id: str, sequence: int) -> Origin:
             return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
@@ -90,8 +108,15 @@ class IngestMethods(Generic[ResponseT]):
                 # Refused for good: those behind it go on.
                 raise
             except Exception:
-                intake.refuse_behind(origin(producer_id, sequence))
+                if is_newest(producer_id):
+                    intake.refuse_behind(origin(producer_id, sequence))
                 raise
+            if not is_newest(producer_id):
+                # Its numbers may be those of other data by now.
+                raise FailedPreconditionError(
+                    f"Another stream of the producer {producer_id} was opened since: this one is over. "
+                    "Give each sender an id of its own."
+                )
             return await self._ingest.take(origin(producer_id, sequence), payload, checked)
 
         return serve_stream(
@@ -102,7 +127,8 @@ class IngestMethods(Generic[ResponseT]):
                 response,
                 ingest,
                 settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
-                resume_after=lambda producer_id, known: intake.resume_after(owner, producer_id, known),
+                resume_after=resume_after,
+                ended=ended,
             ),
         )
 

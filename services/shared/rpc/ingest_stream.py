@@ -38,6 +38,7 @@ class StreamDialect:
         ingest: Takes (payload, producer_id, sequence).
         settle: Takes (producer_id, sequence) of a batch that was refused whole.
         resume_after: Gives what is settled of a producer, from its id and what it knows itself.
+        ended: Called with the producer's id when the stream is over.
     """
 
     domain: str
@@ -46,6 +47,7 @@ class StreamDialect:
     ingest: Callable[[bytes, str, int], Coroutine[Any, Any, Receipt]]
     settle: Callable[[str, int], None]
     resume_after: Callable[[str, int | None], Coroutine[Any, Any, int]]
+    ended: Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -67,23 +69,26 @@ async def serve_stream(requests: AsyncIterator[bytes], dialect: StreamDialect) -
         InvalidArgumentError: The stream does not begin with `open`, a message is malformed, or sequences do not grow.
     """
     producer_id, resume_after = await _open(requests, dialect)
-    yield dialect.response(
-        opened=ingest_pb2.StreamOpened(
-            resume_after=resume_after,
-            max_outstanding_batches=MAX_OUTSTANDING_BATCHES,
-            max_outstanding_bytes=MAX_OUTSTANDING_BYTES,
-        )
-    )
-    session = _Session(dialect, producer_id, resume_after)
-    reader = asyncio.create_task(session.read(requests))
     try:
-        async for response in session.settle():
-            yield response
-        await reader
+        yield dialect.response(
+            opened=ingest_pb2.StreamOpened(
+                resume_after=resume_after,
+                max_outstanding_batches=MAX_OUTSTANDING_BATCHES,
+                max_outstanding_bytes=MAX_OUTSTANDING_BYTES,
+            )
+        )
+        session = _Session(dialect, producer_id, resume_after)
+        reader = asyncio.create_task(session.read(requests))
+        try:
+            async for response in session.settle():
+                yield response
+            await reader
+        finally:
+            if not reader.cancel():
+                _heed(reader)
+            session.cancel()
     finally:
-        if not reader.cancel():
-            _heed(reader)
-        session.cancel()
+        dialect.ended(producer_id)
 
 
 async def _open(requests: AsyncIterator[bytes], dialect: StreamDialect) -> tuple[str, int]:

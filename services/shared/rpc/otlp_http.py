@@ -15,7 +15,13 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from services.shared.errors import AirisError, InvalidArgumentError
+from services.shared.one_at_a_time import OneAtATime
 from services.shared.rpc.errors import from_exception, to_status
+from services.shared.rpc.ingest_wire import MOST_ITEMS
+
+# Millions of empty objects fit into a body that is not too large in bytes. As in protobuf, there may be eight for each
+# item: in the largest body that is one in 16 bytes, more than there are in attributes of plain values, however short.
+MOST_OBJECTS = 8 * MOST_ITEMS
 
 _JSON = "application/json"
 _HTTP = {
@@ -46,10 +52,14 @@ class OtlpHttp:
         self._export = export
         self._request = request
         self._domain = domain
+        self._parsing = OneAtATime()
 
     async def answer(self, body: bytes, content_type: str, tenant: str) -> tuple[int, bytes]:
         """Takes a body; gives an HTTP status, and a body of the same content type. Raises what `refuse` words."""
-        payload = _from_json(body, self._request) if content_type == _JSON else body
+        payload = body
+        if content_type == _JSON:
+            _refuse_many_objects(body)
+            payload = await self._parsing.run(_from_json, body, self._request)
         return 200, _serialize(await self._export(payload, tenant), content_type)
 
     def refuse(self, exception: Exception, content_type: str) -> tuple[int, bytes]:
@@ -63,6 +73,15 @@ def _serialize(message: Message, content_type: str) -> bytes:
     if content_type == _JSON:
         return json_format.MessageToJson(message, indent=None).encode()
     return bytes(message.SerializeToString())
+
+
+def _refuse_many_objects(body: bytes) -> None:
+    # Brackets within texts count too: to tell them apart, it would have to be parsed.
+    if body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
+        raise InvalidArgumentError(
+            f"The request has more than {MOST_OBJECTS} objects and lists. Split it into several.",
+            reason="SIZE_LIMIT_EXCEEDED",
+        )
 
 
 def _from_json(body: bytes, request: type[Message]) -> bytes:

@@ -20,12 +20,13 @@ from typing import Generic
 import structlog
 
 from services.shared.bus.adapters.journal_backlog import Backlog
-from services.shared.bus.adapters.journal_checkpoint import Checkpoint, sync_directory
+from services.shared.bus.adapters.journal_checkpoint import Checkpoint
 from services.shared.bus.adapters.journal_consumer import InsertJoiner
 from services.shared.bus.adapters.journal_publisher import GroupCommit, PublishLimits, closed
 from services.shared.bus.adapters.journal_segments import Segments
 from services.shared.bus.port import Batch, ColumnsT, Header, Insert, InsertLimits, Position
 from services.shared.errors import AirisError, UnavailableError
+from services.shared.files import sync_directory
 
 logger = structlog.get_logger(__name__)
 

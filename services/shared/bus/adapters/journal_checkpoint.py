@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.shared.errors import UnavailableError
+from services.shared.files import sync_directory
 
 FILE_NAME = "checkpoint"
 _VERSION = 1
@@ -109,15 +110,6 @@ class Checkpoint:
     def close(self) -> None:
         """Lets go of the file."""
         os.close(self._descriptor)
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes the creation and renaming of files durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _encode(journal_id: uuid.UUID, serial: int, standing: Standing) -> bytes:

@@ -18,7 +18,7 @@ from services.shared.bus.adapters.journal_backlog import LONG_AGO, Backlog, Held
 from services.shared.bus.adapters.journal_checkpoint import Checkpoint, Standing
 from services.shared.bus.adapters.journal_framing import decode_header
 from services.shared.bus.adapters.journal_publisher import closed
-from services.shared.bus.adapters.journal_segments import NO_SPACE, Segments
+from services.shared.bus.adapters.journal_segments import NO_FILES, NO_SPACE, Segments
 from services.shared.bus.port import Batch, ColumnsT, Header, Insert, InsertLimits, Position
 from services.shared.errors import FailedPreconditionError, UnavailableError
 
@@ -215,6 +215,10 @@ class InsertJoiner(Generic[ColumnsT]):
             if error.errno in NO_SPACE:
                 # A file system that copies on write says so here, or a limit; what was recorded before still counts.
                 raise UnavailableError("The disk of the journal is full: make room.", retry_after=5.0) from error
+            if error.errno in NO_FILES:
+                raise UnavailableError(
+                    "The service has too many files and connections open.", retry_after=1.0
+                ) from error
             self._fail(f"The journal stopped because its disk failed ({error}): check it and restart the service.")
             raise UnavailableError(str(self._backlog.failure)) from error
 

@@ -16,7 +16,7 @@ from typing import Generic
 
 from services.shared.bus.adapters.journal_backlog import Backlog, Held
 from services.shared.bus.adapters.journal_framing import START_BYTES, encode_header
-from services.shared.bus.adapters.journal_segments import DiskFullError, Segments
+from services.shared.bus.adapters.journal_segments import DiskFullError, OutOfFilesError, Segments
 from services.shared.bus.port import Batch, ColumnsT, Position
 from services.shared.errors import AirisError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
 
@@ -76,7 +76,7 @@ class GroupCommit(Generic[ColumnsT]):
         self._queue: deque[_Waiting[ColumnsT]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
-        self._is_full = False
+        self._refusal: Callable[[], AirisError] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-write")
         self._task = asyncio.create_task(self._run(), name="journal group commit")
         self.failure: str | None = None
@@ -101,8 +101,8 @@ class GroupCommit(Generic[ColumnsT]):
             raise closed()
         if failure := self.failure or self._backlog.failure:
             raise UnavailableError(failure)
-        if self._is_full:
-            raise _disk_full()
+        if self._refusal:
+            raise self._refusal()
         limits = self._limits
         if size > min(limits.max_backlog_bytes, limits.max_pending_bytes):
             raise InvalidArgumentError(
@@ -131,7 +131,7 @@ class GroupCommit(Generic[ColumnsT]):
         self._queue.clear()
 
     def _try_again(self) -> None:
-        self._is_full = False
+        self._refusal = None
 
     async def _run(self) -> None:
         while True:
@@ -162,11 +162,11 @@ class GroupCommit(Generic[ColumnsT]):
         try:
             await loop.run_in_executor(self._thread, self._segments.append, self._backlog.last + 1, frames)
             self._crash_point("before acknowledge")
-        except DiskFullError:
-            self._refuse(group + list(self._queue), _disk_full)
+        except (DiskFullError, OutOfFilesError) as error:
+            self._refusal = _disk_full if isinstance(error, DiskFullError) else _out_of_files
+            self._refuse(group + list(self._queue), self._refusal)
             self._queue.clear()
             # Until those have heard of it nobody behind them may try: the next could find room before them.
-            self._is_full = True
             loop.call_soon(self._try_again)
         except Exception as error:
             message = (
@@ -210,4 +210,11 @@ def _disk_full() -> ResourceExhaustedError:
         "The disk of the journal is full; the batch was not taken. Send it again later.",
         reason="DISK_FULL",
         retry_after=_DISK_RETRY_SECONDS,
+    )
+
+
+def _out_of_files() -> UnavailableError:
+    return UnavailableError(
+        "The service has too many files and connections open; the batch was not taken. Send it again later.",
+        retry_after=_BACKLOG_RETRY_SECONDS,
     )

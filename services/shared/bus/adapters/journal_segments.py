@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from services.shared.bus.adapters.journal_checkpoint import sync_directory
 from services.shared.bus.adapters.journal_framing import (
     START_BYTES,
     VERSION,
@@ -26,6 +25,7 @@ from services.shared.bus.adapters.journal_framing import (
     synced_after,
 )
 from services.shared.errors import UnavailableError
+from services.shared.files import sync_directory
 
 _SUFFIX = ".segment"
 _MOST_VECTORS = 1024
@@ -33,10 +33,16 @@ _MOST_VECTORS = 1024
 _LEAST_FREE_BYTES = 128 * 1024 * 1024
 # EFBIG: the process may not write larger files; like a full disk it passes when somebody makes room.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Only of opening a file, so that nothing was written; it passes when something is closed.
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class DiskFullError(Exception):
     """There is no space; nothing of the group was left behind, and a later group may be written."""
+
+
+class OutOfFilesError(Exception):
+    """No further file can be opened; nothing of the group was left behind, and a later group may be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,7 @@ class Segments:
 
         Raises:
             DiskFullError: There is no space; as if it had not been called.
+            OutOfFilesError: No file can be opened; likewise.
             OSError: It is not known what is on the disk: nothing may be written any more.
         """
         free = os.statvfs(self._directory)
@@ -234,14 +241,15 @@ class Segments:
     def _begin_segment(self, position: int) -> None:
         path = self.path(position)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = _create(path)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise DiskFullError from error
+            if error.errno in NO_FILES:
+                raise OutOfFilesError from error
             raise
         self.close()
         self._descriptor, self._size = descriptor, 0
-        sync_directory(self._directory)
         with self._lock:
             self._firsts.append(position)
         self._crash_point("after segment created")
@@ -260,6 +268,17 @@ class Segments:
                 # A full disk takes a part first and refuses the rest at the next call.
                 waiting[-1] = waiting[-1][written:]
         return offset - self._size
+
+
+def _create(path: Path) -> int:
+    """An empty file whose name is durable, as its descriptor."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        sync_directory(path.parent)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _scan(file: BinaryIO, offset: int, size: int, position: int, path: Path) -> Iterator[tuple[Frame, bytes]]:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import structlog
 
-from services.shared.bus.adapters.kafka_client import closed
+from services.shared.bus.adapters.kafka_client import closed, describe
 from services.shared.bus.adapters.kafka_offsets import GroupOffsets
 from services.shared.bus.port import Position, partition_of, place
-from services.shared.errors import AirisError
 
 logger = structlog.get_logger(__name__)
 
@@ -95,9 +94,10 @@ class GroupProgress:
                 await self._ask()
                 self._wake()
                 delay = _POLL_SECONDS
-            except AirisError as error:
+            except Exception as error:
+                # Whatever it is: others wait.
                 delay = min(delay * 2, _LONGEST_DELAY)
-                logger.warning("progress_unknown", error=error.message, retry_in=delay)
+                logger.warning("progress_unknown", error=describe(error), retry_in=delay)
             await asyncio.sleep(delay)
 
     async def _ask(self) -> None:

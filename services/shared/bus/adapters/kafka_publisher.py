@@ -40,7 +40,7 @@ from services.shared.bus.adapters.kafka_offsets import GroupOffsets
 from services.shared.bus.adapters.kafka_topics import MAX_MESSAGE_BYTES, message_limit
 from services.shared.bus.config import KafkaConfig
 from services.shared.bus.port import Batch, ColumnsT, Header, Position, place
-from services.shared.errors import AirisError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -256,12 +256,16 @@ class KafkaPublisher(Generic[ColumnsT]):
         self._renewing = asyncio.create_task(self._renew(producer), name="new producer")
 
     async def _renew(self, old: AIOKafkaProducer) -> None:
-        await _stop(old, self._config.request_timeout)
+        # Whatever goes wrong: without a producer nothing is taken.
+        try:
+            await _stop(old, self._config.request_timeout)
+        except Exception as error:
+            logger.warning("producer_not_stopped", topic=self._topic, error=describe(error))
         while True:
             try:
                 async with asyncio.timeout(self._config.request_timeout):
                     self._producer = await self._make()
-            except (*FAILURES, AirisError) as error:
+            except Exception as error:
                 logger.warning("producer_not_replaced", topic=self._topic, error=describe(error))
                 await asyncio.sleep(_RENEW_DELAY)
             else:
@@ -330,7 +334,7 @@ async def _stop(producer: AIOKafkaProducer, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await producer.stop()
             return
-    except FAILURES as error:
+    except Exception as error:
         logger.warning("producer_not_flushed", error=describe(error))
     # `stop` waits for deliveries for ever, and is no way out once it was interrupted: its parts are.
     await producer._sender.close()
