@@ -13,7 +13,7 @@ class MetricsConfig(BaseModel):
         http_port: Where OTLP/HTTP, `/metrics`, `/healthz` and `/readyz` are served.
         store_dsn: The ClickHouse; empty: chdb in the data directory.
         raw_retention_days: How long points are kept; older ones are refused.
-        rollup_retention_days: How long one-minute and one-hour figures are kept.
+        rollup_retention_days: How long one-minute and one-hour figures are kept; at least as long as points.
         insert_max_items: Points that one insert joins.
         insert_max_delay: Seconds a point waits for others before it is inserted.
         max_items: Points a request may have.
@@ -33,3 +33,8 @@ class MetricsConfig(BaseModel):
     max_items: int = Field(100_000, ge=1)
     max_labels: int = Field(64, ge=1)
     journal_max_bytes: int = Field(4 * 1024**3, ge=1024**2)
+
+    @property
+    def rollup_days(self) -> int:
+        """For how many days figures are kept: what points are kept for, figures answer for."""
+        return max(self.raw_retention_days, self.rollup_retention_days)

@@ -2,7 +2,8 @@
 
 Each point of a cumulative series gives its growth since the point before; a reset gives the whole point; a delta
 point gives itself. What falls into a step is merged: explicit buckets with equal bounds add up, exponential
-buckets are brought to the coarsest scale among them.
+buckets are brought to the coarsest scale among them. Points without a sum have no part in sums and averages, and
+histograms without bounds none in quantiles.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from services.metrics.model import DELTA_KINDS, EXPONENTIAL_KINDS, Aggregation, Kind, RangeQuery, TimeSeries
-from services.shared.errors import FailedPreconditionError, ResourceExhaustedError
+from services.shared.errors import DeadlineExceededError, FailedPreconditionError, ResourceExhaustedError
 
 LOOKBACK_MS = 300_000
+_BATCH_ROWS = 10_000
+
+CountT = TypeVar("CountT", int, float)
 
 _ANSWERED = {
     Aggregation.SUM,
@@ -38,7 +42,9 @@ class Merged:
     """What the points of one step add up to.
 
     Attributes:
-        count, total: Of all observations.
+        count: Observations.
+        total: The sum of those whose points have one; None: no point has.
+        summed: Observations that `total` is of.
         low, high: The extremes, as far as senders gave them.
         bounds: Of explicit buckets; None: there are none.
         counts: Of explicit buckets.
@@ -48,7 +54,8 @@ class Merged:
     """
 
     count: float = 0.0
-    total: float = 0.0
+    total: float | None = None
+    summed: float = 0.0
     low: float = math.inf
     high: float = -math.inf
     bounds: tuple[float, ...] | None = None
@@ -59,10 +66,16 @@ class Merged:
     zeros: float = 0.0
 
 
-def evaluate(table: pa.Table, query: RangeQuery) -> list[TimeSeries]:
+def evaluate(table: pa.Table, query: RangeQuery, is_over: Callable[[], bool] = lambda: False) -> list[TimeSeries]:
     """Computes the aggregation of a query over the rows of `MetricReader.distributions`.
 
+    Args:
+        table: The rows.
+        query: The question.
+        is_over: Whether nobody waits for the answer any more; asked now and then.
+
     Raises:
+        DeadlineExceededError: `is_over`.
         FailedPreconditionError: The data has no such answer (INCOMPATIBLE_DATA): LAST, quantiles of summaries,
             or buckets with different bounds.
         ResourceExhaustedError: There are too many groups.
@@ -72,7 +85,7 @@ def evaluate(table: pa.Table, query: RangeQuery) -> list[TimeSeries]:
     if query.aggregation is Aggregation.QUANTILE and Kind.SUMMARY.name in table.column("kind").unique().to_pylist():
         raise _incompatible("Quantiles of summaries cannot be merged: their senders computed them.")
     steps: defaultdict[tuple[str, ...], defaultdict[int, Merged]] = defaultdict(lambda: defaultdict(Merged))
-    for group, at, point in _increments(table, query):
+    for group, at, point in _increments(table, query, is_over):
         start = query.start if query.step == 0 else at // query.step * query.step
         _merge(steps[group][start], point, query)
     if len(steps) > query.max_series:
@@ -96,9 +109,13 @@ def quantile(merged: Merged, q: float) -> float | None:
     return _explicit_quantile(merged, q)
 
 
-def _increments(table: pa.Table, query: RangeQuery) -> Iterator[tuple[tuple[str, ...], int, dict[str, Any]]]:
+def _increments(
+    table: pa.Table, query: RangeQuery, is_over: Callable[[], bool]
+) -> Iterator[tuple[tuple[str, ...], int, dict[str, Any]]]:
     previous: dict[str, Any] | None = None
-    for batch in table.to_batches(max_chunksize=10_000):
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        if is_over():
+            raise DeadlineExceededError("The deadline was over before the points were looked at.")
         for row in batch.to_pylist():
             before = previous if previous is not None and previous["series_id"] == row["series_id"] else None
             previous = row
@@ -113,34 +130,83 @@ def _increments(table: pa.Table, query: RangeQuery) -> Iterator[tuple[tuple[str,
 
 
 def _growth(before: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    comparable = all(before[name] == row[name] for name in ("bounds", "scale"))
-    if row["count"] < before["count"] or not comparable or row["start_time"] > before["timestamp"]:
+    """What a cumulative series gained since the point before; the whole point if it began anew in between."""
+    bounds_differ = before["bounds"] != row["bounds"] or len(before["bucket_counts"]) != len(row["bucket_counts"])
+    if row["count"] < before["count"] or row["start_time"] > before["timestamp"] or bounds_differ:
         return row
-    grown = dict(row)
-    grown["count"] = row["count"] - before["count"]
-    grown["sum"] = None if row["sum"] is None or before["sum"] is None else row["sum"] - before["sum"]
-    grown["zero_count"] = row["zero_count"] - before["zero_count"]
-    # The extremes of a cumulative point are those since its start, not those of the growth.
-    grown["min"] = grown["max"] = None
-    if row["bucket_counts"]:
-        grown["bucket_counts"] = [b - a for a, b in zip(before["bucket_counts"], row["bucket_counts"], strict=True)]
+    buckets = [b - a for a, b in zip(before["bucket_counts"], row["bucket_counts"], strict=True)]
+    # As values spread, a sender lowers the scale, and may count more of what is around zero as zero.
+    scale = min(before["scale"], row["scale"])
+    threshold = max(before["zero_threshold"], row["zero_threshold"])
+    earlier, later = _coarsened(before, scale, threshold), _coarsened(row, scale, threshold)
+    zeros = later.zeros - earlier.zeros
+    positive, negative = _gained(earlier.positive, later.positive), _gained(earlier.negative, later.negative)
+    if positive is None or negative is None or min(buckets, default=0) < 0 or zeros < 0:
+        return row
+    return {
+        **row,
+        "count": row["count"] - before["count"],
+        "sum": None if row["sum"] is None or before["sum"] is None else row["sum"] - before["sum"],
+        # The extremes of a cumulative point are those since its start, not those of the growth.
+        "min": None,
+        "max": None,
+        "bucket_counts": buckets,
+        "scale": scale,
+        "zero_threshold": threshold,
+        "zero_count": zeros,
+        "positive_offset": next(iter(positive), 0),
+        "positive_counts": list(positive.values()),
+        "negative_offset": next(iter(negative), 0),
+        "negative_counts": list(negative.values()),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """The exponential buckets of a point: counts by index, which are ascending and leave none out."""
+
+    zeros: int
+    positive: dict[int, int]
+    negative: dict[int, int]
+
+
+def _coarsened(point: dict[str, Any], scale: int, threshold: float) -> _Buckets:
+    """The buckets of a point as it had them with a smaller scale and a larger zero threshold, or with its own."""
+    zeros = point["zero_count"]
+    sides: list[dict[int, int]] = []
     for sign in ("positive", "negative"):
-        old = dict(enumerate(before[f"{sign}_counts"], before[f"{sign}_offset"]))
-        first = row[f"{sign}_offset"]
-        grown[f"{sign}_counts"] = [n - old.get(at, 0) for at, n in enumerate(row[f"{sign}_counts"], first)]
-    return grown
+        buckets = dict(enumerate(point[f"{sign}_counts"], point[f"{sign}_offset"]))
+        if threshold > point["zero_threshold"]:
+            # A threshold is an edge of a bucket, of which the last digits may differ: its middle is on one side.
+            inner = [at for at in buckets if _edge(at + 0.5, point["scale"]) < threshold]
+            zeros += sum(buckets.pop(at) for at in inner)
+        sides.append(_rescale(buckets, point["scale"] - scale))
+    return _Buckets(zeros, *sides)
+
+
+def _gained(earlier: dict[int, int], later: dict[int, int]) -> dict[int, int] | None:
+    """How much each bucket grew; None: one has become smaller."""
+    if any(count > later.get(at, 0) for at, count in earlier.items()):
+        return None
+    return {at: count - earlier.get(at, 0) for at, count in later.items()}
 
 
 def _merge(merged: Merged, point: dict[str, Any], query: RangeQuery) -> None:
+    is_exponential = Kind[point["kind"]] in EXPONENTIAL_KINDS
+    if query.aggregation is Aggregation.QUANTILE and not is_exponential and not point["bounds"]:
+        # It says how many observations there were, not where: one bucket for all, or none.
+        return
     merged.count += point["count"]
-    merged.total += point["sum"] or 0.0
+    if point["sum"] is not None:
+        merged.total = (merged.total or 0.0) + point["sum"]
+        merged.summed += point["count"]
     if point["min"] is not None:
         merged.low = min(merged.low, point["min"])
     if point["max"] is not None:
         merged.high = max(merged.high, point["max"])
     if query.aggregation is not Aggregation.QUANTILE:
         return
-    if Kind[point["kind"]] in EXPONENTIAL_KINDS:
+    if is_exponential:
         if merged.bounds is not None:
             raise _incompatible("Explicit and exponential buckets cannot be merged. Choose one kind with a filter.")
         _merge_exponential(merged, point)
@@ -169,10 +235,11 @@ def _merge_exponential(merged: Merged, point: dict[str, Any]) -> None:
             into[at >> shift] = into.get(at >> shift, 0.0) + count
 
 
-def _rescale(buckets: dict[int, float], shift: int) -> dict[int, float]:
-    result: dict[int, float] = {}
+def _rescale(buckets: dict[int, CountT], shift: int) -> dict[int, CountT]:
+    result: dict[int, CountT] = {}
     for at, count in buckets.items():
-        result[at >> shift] = result.get(at >> shift, 0.0) + count
+        into = at >> shift
+        result[into] = result[into] + count if into in result else count
     return result
 
 
@@ -186,7 +253,7 @@ def _answer(at: int, merged: Merged, query: RangeQuery) -> float | None:
         case Aggregation.SUM:
             return merged.total
         case Aggregation.AVG:
-            return merged.total / merged.count if merged.count else None
+            return merged.total / merged.summed if merged.total is not None and merged.summed else None
         case Aggregation.MIN:
             return merged.low if math.isfinite(merged.low) else None
         case Aggregation.MAX:
@@ -234,7 +301,7 @@ def _exponential_quantile(merged: Merged, q: float) -> float | None:
     return buckets[-1][1]
 
 
-def _edge(at: int, scale: int) -> float:
+def _edge(at: float, scale: int) -> float:
     """The lower edge of an exponential bucket: base to the power of its index, or the nearest double to that."""
     try:
         exponent: float = math.ldexp(at, -scale)

@@ -23,15 +23,23 @@ from services.metrics.series import SeriesIndex
 from services.shared.retention import DAY_NS, accepted_times
 
 _REQUEST = metrics_service_pb2.ExportMetricsServiceRequest
-_MOST_BYTES = 128 * 1024 * 1024
-# A layout is learned from each so many requests that are none of a known one: exporters that never repeat themselves
-# cost little more than before.
-_LEARN_EACH = 4
+# Some 180 bytes a series: a million and more.
+_MOST_BYTES = 256 * 1024 * 1024
+# What was seen since then is not forgotten for something new. Exporters send each minute or more often; if all did not
+# fit and the oldest went, each would be gone when it comes again.
+_KEPT_NS = 600 * 1_000_000_000
+# A layout is learned from so many of the requests that are of no known one, and from one more for each layout that was
+# of use: exporters that never repeat themselves cost little more than before, and a million series are soon known.
+_LEARNED_SHARE = 0.25
+_MOST_TO_LEARN = 1000.0
 _MOST_ALIKE = 4
 _MOST_SEEN = 100_000
 
 # What stands in for times and values while their places are looked for: these bytes and the number of the point.
 _TIME, _START, _VALUE = (0x5AC3_17E5 << 32, 0x6BD4_28F6 << 32, 0x3C95_39A7 << 32)
+
+# The columns that numbers become.
+_NUMBERS = ("timestamp", "start_time", "value")
 
 _Places = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -55,25 +63,50 @@ class _Marks:
     started: _Places
 
     @property
-    def all(self) -> _Places:
-        """All places; 8 bytes each."""
-        return np.concatenate((self.times, self.values, self.starts))
+    def first(self) -> int:
+        """The first of them."""
+        return int(min(self.times.min(), self.values.min(), *self.starts[:1]))
+
+    def blank(self, numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
+        """Makes all of them 0."""
+        for places in (self.times, self.values, self.starts):
+            numbers[places] = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return self.times.nbytes + self.values.nbytes + self.is_int.nbytes + self.starts.nbytes + self.started.nbytes
 
 
 @dataclass(slots=True)
 class _Layout:
+    """What is known of requests that are alike.
+
+    Attributes:
+        fixed: Their bytes, the numbers 0.
+        marks: Where the numbers are.
+        samples: What they become, without what the numbers become.
+        schema: Of the whole.
+        distributions: None.
+        resets: Those of the index when it was learned.
+        seen_ns: When one of them came last.
+        is_written: Whether the store has all their series.
+        is_used: Whether one of them was recalled.
+    """
+
     fixed: bytes
     marks: _Marks
-    places: _Places
     samples: pa.Table
+    schema: pa.Schema
     distributions: pa.Table
-    ids: Sequence[int]
     resets: int
+    seen_ns: int
     is_written: bool = False
+    is_used: bool = False
 
     @property
     def size(self) -> int:
-        return len(self.fixed) + int(self.samples.nbytes) + 8 * (2 * len(self.places) + 4 * len(self.ids))
+        return len(self.fixed) + self.marks.size + int(self.samples.nbytes)
 
 
 class KnownRequests:
@@ -82,7 +115,7 @@ class KnownRequests:
     Args:
         index: Knows which series the store lacks.
         retention_days: How old a point may be.
-        max_bytes: Memory for layouts; the one that was not seen for longest goes first.
+        max_bytes: Memory for layouts; the one that was not seen for longest goes first, if that is ten minutes.
     """
 
     def __init__(self, index: SeriesIndex, retention_days: int, max_bytes: int = _MOST_BYTES) -> None:
@@ -95,7 +128,7 @@ class KnownRequests:
         self._layouts: OrderedDict[tuple[str, int, int, int], list[_Layout]] = OrderedDict()
         self._prefixes: dict[tuple[str, int], Counter[int]] = {}
         self._seen: set[tuple[str, int]] = set()
-        self._misses = 0
+        self._to_learn = 0.0
 
     def recall(self, message_type: str, tenant: str, payload: bytes, now_ns: int) -> MetricColumns | None:
         """The columns of a request if it is like an earlier one and nothing of it is to be refused."""
@@ -117,7 +150,7 @@ class KnownRequests:
         numbers = _numbers(content)
         marks = layout.marks
         times, values, starts = numbers[marks.times], numbers[marks.values], numbers[marks.starts]
-        numbers[layout.places] = 0
+        marks.blank(numbers)
         if content.tobytes() != layout.fixed:
             return None
         doubles = values.view(np.float64)
@@ -131,22 +164,22 @@ class KnownRequests:
             if starts.max() >= 2**63:
                 return None
             begins[marks.started] = starts
-        replaced = {
-            "timestamp": milliseconds(times.view(np.int64)),
-            "start_time": milliseconds(begins),
-            "value": pa.array(doubles),
-        }
-        schema = layout.samples.schema
+        made = milliseconds(times.view(np.int64)), milliseconds(begins), pa.array(doubles)
+        replaced = dict(zip(_NUMBERS, made, strict=True))
         samples = pa.Table.from_arrays(
-            [replaced.get(name, column) for name, column in zip(schema.names, layout.samples.columns, strict=True)],
-            schema=schema,
+            [replaced[name] if name in replaced else layout.samples.column(name) for name in layout.schema.names],
+            schema=layout.schema,
         )
         series: Sequence[SeriesRow] = ()
         if not layout.is_written:
-            series = self._index.unwritten(tenant, layout.ids)
+            series = self._index.unwritten(tenant, layout.samples.column("series_id").to_pylist())
             if self._index.resets != layout.resets:
                 return None
             layout.is_written = not series
+        layout.seen_ns = now_ns
+        if not layout.is_used:
+            layout.is_used = True
+            self._to_learn += 1
         return MetricColumns(samples, layout.distributions, series)
 
     def learn(self, message_type: str, tenant: str, payload: bytes, columns: MetricColumns, now_ns: int) -> None:
@@ -171,17 +204,18 @@ class KnownRequests:
                 self._seen.clear()
             self._seen.add(seen)
             return
-        self._misses += 1
-        if self._misses % _LEARN_EACH:
+        self._to_learn = min(self._to_learn + _LEARNED_SHARE, _MOST_TO_LEARN)
+        if self._to_learn < 1 or not self._has_room(len(payload), now_ns):
             return
+        self._to_learn -= 1
         with self._index.lock:
             if self._index.resets != self._resets or not self._index.are_unwritten(columns.series):
                 # Since the check, the index has forgotten them, or the store has got them.
                 return
-        layout = _layout(payload, columns, self._resets)
-        if layout is None or layout.size > self._max_bytes:
+        layout = _layout(payload, columns, self._resets, now_ns)
+        if layout is None or layout.size > self._max_bytes or not self._has_room(layout.size, now_ns):
             return
-        first = int(layout.places.min())
+        first = layout.marks.first
         key = (tenant, len(payload), first, xxhash.xxh3_64_intdigest(payload[:first]))
         others = self._layouts.pop(key, [])
         if not others:
@@ -190,6 +224,16 @@ class KnownRequests:
         self._bytes += layout.size - sum(each.size for each in others[: 1 - _MOST_ALIKE])
         while self._bytes > self._max_bytes:
             self._forget_oldest()
+
+    def _has_room(self, size: int, now_ns: int) -> bool:
+        if self._bytes + size <= self._max_bytes:
+            return True
+        try:
+            oldest: Sequence[_Layout] = next(iter(self._layouts.values()), ())
+        except RuntimeError:
+            # The event loop has just recalled another.
+            return False
+        return all(layout.seen_ns <= now_ns - _KEPT_NS for layout in oldest)
 
     def _forget_oldest(self) -> None:
         (tenant, size, first, _), layouts = self._layouts.popitem(last=False)
@@ -204,7 +248,7 @@ class KnownRequests:
     def _forget(self) -> None:
         for remembered in (self._layouts, self._prefixes, self._seen):
             remembered.clear()
-        self._bytes = 0
+        self._bytes, self._to_learn = 0, 0.0
 
 
 def _numbers(content: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -212,7 +256,7 @@ def _numbers(content: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np
     return np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))
 
 
-def _layout(payload: bytes, columns: MetricColumns, resets: int) -> _Layout | None:
+def _layout(payload: bytes, columns: MetricColumns, resets: int, now_ns: int) -> _Layout | None:
     """None if times and values are not all that may change: a point has no time, or an exemplar, or a number has
     another place than protobuf's own serializer gives it."""
     try:
@@ -229,15 +273,14 @@ def _layout(payload: bytes, columns: MetricColumns, resets: int) -> _Layout | No
     if marks is None:
         return None
     fixed, expected = (np.frombuffer(each, np.uint8).copy() for each in (payload, marked))
-    places = marks.all
-    _numbers(fixed)[places] = 0
-    _numbers(expected)[places] = 0
+    for content in (fixed, expected):
+        marks.blank(_numbers(content))
     if not np.array_equal(fixed, expected):
         return None
     # Not a view of what else was checked with it.
-    samples = columns.samples.take(pa.array(np.arange(len(kinds)))).combine_chunks()
+    samples = columns.samples.drop_columns(list(_NUMBERS)).take(pa.array(np.arange(len(kinds)))).combine_chunks()
     none = columns.distributions.schema.empty_table()
-    return _Layout(fixed.tobytes(), marks, places, samples, none, samples.column("series_id").to_pylist(), resets)
+    return _Layout(fixed.tobytes(), marks, samples, columns.samples.schema, none, resets, now_ns)
 
 
 def _mark(request: Any) -> list[tuple[bool, bool]]:

@@ -18,8 +18,15 @@ from services.metrics.model import (
 )
 from services.metrics.model import Kind as MetricKind
 from services.metrics.store.port import MetricReader, Plan
-from services.shared.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError, UnimplementedError
+from services.shared.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
+    UnimplementedError,
+)
 from services.shared.filter import Checked, Field, Kind, Schema, read_filter
+from services.shared.one_at_a_time import OneAtATime
 
 SCHEMA = Schema.of(
     [
@@ -33,6 +40,8 @@ SCHEMA = Schema.of(
 
 _ROLLUPS = (3_600_000, 60_000)
 _MAX_STEPS = 11_000
+# Of distributions, that are held at once; some 200,000 points each.
+_MOST_TABLES = 4
 _WANTED_STEPS = 120
 _STEPS = tuple(
     seconds * 1000
@@ -52,18 +61,25 @@ def choose_step(start: int, end: int, least: int = 0) -> int:
     return next((step for step in _STEPS if step >= wanted), -(-int(wanted) // _STEPS[-1]) * _STEPS[-1])
 
 
-def plan(query: RangeQuery, has_raw: bool = True) -> Plan:
+def plan(query: RangeQuery, raw_since: int = 0) -> Plan:
     """Which data answers a query exactly: the coarsest rollup for whole buckets, raw data at the edges.
+
+    Where raw data of an edge is gone, the minute that the edge cuts counts whole.
 
     Args:
         query: The question.
-        has_raw: Whether raw data of its start is still kept. If not, the bucket that it begins in counts whole.
+        raw_since: Since when raw data is kept, in milliseconds since 1970.
     """
     if query.aggregation not in RAW_AGGREGATIONS:
         for width in _ROLLUPS:
             begin, end = -(-query.start // width) * width, query.end // width * width
-            if not has_raw:
-                begin = query.start // width * width
+            # What an edge cuts of a bucket: of a whole bucket nothing.
+            start_is_gone, end_is_gone = query.start < min(begin, raw_since), end < min(query.end, raw_since)
+            if width == _ROLLUPS[-1]:
+                begin -= width * start_is_gone
+                end += width * end_is_gone
+            elif start_is_gone or end_is_gone:
+                continue
             if query.step % width == 0 and begin < end:
                 return Plan(width, begin, end)
     return Plan(0, query.start, query.start)
@@ -78,6 +94,9 @@ class MetricQuery:
 
     def __init__(self, reader: MetricReader) -> None:
         self._reader = reader
+        # Distributions are evaluated in Python.
+        self._evaluating = OneAtATime()
+        self._tables = asyncio.Semaphore(_MOST_TABLES)
 
     async def query(self, query: RangeQuery, now_ms: int, timeout: float) -> QueryResult:
         """Computes series over time.
@@ -93,11 +112,15 @@ class MetricQuery:
                 such answer (INCOMPATIBLE_DATA).
             UnimplementedError: The store does not know the aggregation.
             ResourceExhaustedError: The answer is too large.
+            DeadlineExceededError: It took longer than `timeout`.
         """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout
         able = self._reader.capabilities(now_ms)
         if query.aggregation not in able.aggregations:
             raise UnimplementedError(f"The configured store does not compute {query.aggregation.name}.")
-        old = able.raw_since is None or query.start < int(able.raw_since.timestamp() * 1000)
+        raw_since = query.end if able.raw_since is None else int(able.raw_since.timestamp() * 1000)
+        old = query.start < raw_since
         if old and query.aggregation in RAW_AGGREGATIONS:
             raise _beyond_retention(query.aggregation.name, able)
         step = query.step or choose_step(query.start, query.end, _ROLLUPS[-1] if old else 0)
@@ -110,9 +133,9 @@ class MetricQuery:
             )
         query = replace(query, step=step)
         series = self._filter(query.filter)
-        chosen = plan(query, has_raw=not old)
+        chosen = plan(query, raw_since)
         if old and not chosen.resolution:
-            raise _beyond_retention("A step, or a range, that has no whole minutes", able)
+            raise _beyond_retention("A step that is not whole minutes", able)
         # Most metrics have samples: asking at the same time what kinds there are saves them a round trip.
         kinds, found = await asyncio.gather(
             self._reader.kinds(query, series, timeout), self._reader.aggregate(query, chosen, series, timeout)
@@ -127,8 +150,18 @@ class MetricQuery:
             if old:
                 raise _beyond_retention("A question about a histogram or summary", able)
             lookback = max(query.step, distribution_query.LOOKBACK_MS)
-            table = await self._reader.distributions(query, series, lookback, timeout)
-            return QueryResult(distribution_query.evaluate(table, query), 0, step or query.end - query.start)
+            try:
+                async with asyncio.timeout_at(ends_at), self._tables:
+                    table = await self._reader.distributions(query, series, lookback, timeout)
+                    found = await self._evaluating.run(
+                        distribution_query.evaluate, table, query, lambda: loop.time() > ends_at
+                    )
+            except TimeoutError as error:
+                raise DeadlineExceededError(
+                    "The points of the histograms or summaries took longer than the deadline. Ask for a shorter range, "
+                    "or for fewer series with a filter."
+                ) from error
+            return QueryResult(found, 0, step or query.end - query.start)
         return QueryResult(found, chosen.resolution, step or query.end - query.start)
 
     async def metrics(

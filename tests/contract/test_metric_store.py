@@ -52,8 +52,8 @@ async def store(
         yield store
 
 
-def header(number: int) -> Header:
-    return Header("default", "test", NOW * 1_000_000, 1, request_id=f"request-{number}", producer_id="")
+def header(number: int, received_at: int = NOW) -> Header:
+    return Header("default", "test", received_at * 1_000_000, 1, request_id=f"request-{number}", producer_id="")
 
 
 def columns(metric: str, rows: list[tuple[str, int, float]], kind: str = "GAUGE") -> MetricColumns:
@@ -190,6 +190,43 @@ async def test_where_raw_data_has_gone_the_bucket_a_range_begins_in_counts_whole
     ]
     assert result.resolution == 60_000
     assert result.series[0].values == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "counted"),
+    [
+        (BASE, BASE + 7_290_500, (BASE, BASE + 7_320_000)),
+        (BASE + 90_500, BASE + 7_200_000, (BASE + 60_000, BASE + 7_200_000)),
+        (BASE + 61_000, BASE + 62_000, (BASE + 60_000, BASE + 120_000)),
+    ],
+)
+async def test_where_raw_data_has_gone_a_range_counts_in_whole_minutes_and_none_is_missing(
+    store: ClickHouseMetricStore, start: int, end: int, counted: tuple[int, int]
+) -> None:
+    late = BASE + (KEPT_DAYS + 1) * 86_400_000
+    result = await MetricQuery(store).query(ask(Aggregation.SUM, start, end, end - start), late, 10.0)
+    expected = sum(value for host, at, value in SAMPLES if host == "a" and counted[0] <= at < counted[1])
+    assert result.resolution == 60_000
+    assert result.series[0].values == [expected]
+
+
+async def test_a_metric_is_of_the_kinds_that_it_had_in_the_range(store: ClickHouseMetricStore) -> None:
+    day = 86_400_000
+    for kind, seen_at in (("GAUGE", BASE - 40 * day), ("HISTOGRAM", BASE)):
+        await store.write([(header(0, seen_at), columns("renewed", [("a", seen_at, 1.0)], kind))], f"renewed-{kind}")
+    # A living series is written once a day, and a point may be a day ahead.
+    for start, kinds in (
+        (BASE - 39 * day, {Kind.GAUGE, Kind.HISTOGRAM}),
+        (BASE - 38 * day, {Kind.GAUGE, Kind.HISTOGRAM}),
+        (BASE - 38 * day + 1, {Kind.HISTOGRAM}),
+        (BASE + 2 * day, {Kind.HISTOGRAM}),
+    ):
+        query = ask(Aggregation.COUNT, start, start + day, 0, metric="renewed", group_by=())
+        assert await store.kinds(query, None, 10.0) == kinds
+    recent = ask(Aggregation.COUNT, BASE - day, BASE + day, 0, metric="renewed")
+    assert (await MetricQuery(store).query(recent, NOW, 10.0)).series == []
+    with pytest.raises(FailedPreconditionError, match="GAUGE, HISTOGRAM"):
+        await MetricQuery(store).query(replace(recent, start=BASE - 40 * day), NOW, 10.0)
 
 
 async def test_more_groups_than_asked_for_is_an_error(store: ClickHouseMetricStore) -> None:

@@ -18,6 +18,7 @@ from services.metrics.series import SeriesIndex
 
 DAY = 86_400_000_000_000
 NOW = 20_000 * DAY + DAY // 2
+ELEVEN_MINUTES = 660_000_000_000
 TIMES = st.integers(NOW - 80 * DAY, NOW + DAY)
 DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -184,11 +185,29 @@ def test_layouts_are_bounded_and_the_one_that_was_not_seen_for_longest_goes_firs
     checker = Checker(MetricsConfig(), index)
     known = KnownRequests(index, 90, max_bytes=60_000)
     payloads = [gauge(100, host=f"host{number}").SerializeToString() for number in range(10)]
-    for payload in payloads:
+    for number, payload in enumerate(payloads):
         for _ in range(8):
-            known.learn(convert.OTLP, "default", payload, decoded(checker, payload), NOW)
-            known.recall(convert.OTLP, "default", payloads[0], NOW)
+            now = NOW + number * ELEVEN_MINUTES
+            known.learn(convert.OTLP, "default", payload, decoded(checker, payload), now)
+            known.recall(convert.OTLP, "default", payloads[0], now)
     known_ones = [known.recall(convert.OTLP, "default", payload, NOW) is not None for payload in payloads]
     assert known_ones[0]
     assert known_ones[-1]
     assert 1 < sum(known_ones) < 10
+
+
+def test_what_came_within_ten_minutes_is_not_forgotten_for_something_new() -> None:
+    """So that of exporters which do not all fit, some are known each time."""
+    index = SeriesIndex()
+    checker = Checker(MetricsConfig(), index)
+    known = KnownRequests(index, 90, max_bytes=20_000)
+    payloads = [gauge(100, host=f"host{number}").SerializeToString() for number in range(10)]
+    recalled = []
+    for _ in range(40):
+        for number, payload in enumerate(payloads):
+            if known.recall(convert.OTLP, "default", payload, NOW) is None:
+                known.learn(convert.OTLP, "default", payload, decoded(checker, payload), NOW)
+            else:
+                recalled.append(number)
+    assert 1 < len(set(recalled)) < 10
+    assert len(recalled) > 100

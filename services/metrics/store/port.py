@@ -69,7 +69,7 @@ class MetricReader(Protocol):
         ...
 
     async def kinds(self, query: RangeQuery, series: Checked | None, timeout: float) -> frozenset[Kind]:
-        """The kinds of the series that a query selects; empty if it selects none."""
+        """The kinds of the series that a query selects, but those that had ended before its range; empty if none."""
         ...
 
     async def aggregate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -55,6 +56,9 @@ _DISTRIBUTIONS = Source("distributions", _POINT, "timestamp")
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
 _MAX_VALUES = 1000
+# A series that has a point at a moment was seen at most so long before it: a living one is written once a day, and a
+# point may be a day ahead of when it is received.
+_SEEN_WITHIN_MS = 2 * 86_400_000
 
 
 class ClickHouseMetricStore:
@@ -75,13 +79,13 @@ class ClickHouseMetricStore:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "metrics", files("services.metrics.store") / "sql")
         await self._inserts.open()
-        raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
+        raw, rollup = self._config.raw_retention_days, self._config.rollup_days
         for table, column, days in (
             ("samples", "timestamp", raw),
             ("distributions", "timestamp", raw),
             ("samples_1m", "timestamp", rollup),
             ("samples_1h", "timestamp", rollup),
-            ("series", "last_seen", max(raw, rollup) + 2),
+            ("series", "last_seen", rollup + 2),
         ):
             await self._clickhouse.retain(table, column, days)
 
@@ -115,8 +119,14 @@ class ClickHouseMetricStore:
         compiled = compile_clickhouse(series)
         rows = await self._clickhouse.rows(
             "SELECT DISTINCT kind FROM airis.series "
-            f"WHERE tenant = {{tenant:String}} AND metric = {{metric:String}} AND {compiled.sql}",
-            {"tenant": query.tenant, "metric": query.metric, **compiled.parameters},
+            "WHERE tenant = {tenant:String} AND metric = {metric:String} "
+            f"AND last_seen >= fromUnixTimestamp64Milli({{alive_since:Int64}}) AND {compiled.sql}",
+            {
+                "tenant": query.tenant,
+                "metric": query.metric,
+                "alive_since": query.start - _SEEN_WITHIN_MS,
+                **compiled.parameters,
+            },
             timeout=timeout,
         )
         return frozenset(Kind[row["kind"]] for row in rows)
@@ -127,7 +137,7 @@ class ClickHouseMetricStore:
         """See `MetricReader.aggregate`."""
         sql, parameters = clickhouse_sql.aggregate(query, plan, series)
         table = await self._clickhouse.query(sql, parameters, timeout=timeout, max_rows=_MAX_POINTS)
-        return _time_series(table, query)
+        return await asyncio.to_thread(_time_series, table, query)
 
     async def distributions(
         self, query: RangeQuery, series: Checked | None, lookback_ms: int, timeout: float
