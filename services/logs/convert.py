@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -143,19 +144,44 @@ def log_entry(entry: LogEntry) -> logs_pb2.LogEntry:
     return message
 
 
+@dataclass(slots=True)
+class Chunk:
+    """Entries of one response, small enough for any client; a larger entry stands alone.
+
+    Attributes:
+        entries: The entries.
+        messages: The same for the wire.
+        size: Their bytes on the wire.
+    """
+
+    entries: list[LogEntry] = field(default_factory=list)
+    messages: list[logs_pb2.LogEntry] = field(default_factory=list)
+    size: int = 0
+
+    def take(self, entries: Sequence[LogEntry]) -> int:
+        """Takes entries as long as they fit. Returns how many it has taken."""
+        for taken, entry in enumerate(entries):
+            message = log_entry(entry)
+            size = message.ByteSize()
+            if self.messages and self.size + size > _MAX_RESPONSE_BYTES:
+                return taken
+            self.entries.append(entry)
+            self.messages.append(message)
+            self.size += size
+        return len(entries)
+
+    def room(self, size: float) -> int:
+        """How many more entries of a size, in bytes, fit."""
+        return int((_MAX_RESPONSE_BYTES - self.size) / size)
+
+
 def fitting(entries: Sequence[LogEntry]) -> Iterator[list[logs_pb2.LogEntry]]:
     """Entries in as many lists as keep each response small enough for any client; a larger entry stands alone."""
-    chunk: list[logs_pb2.LogEntry] = []
-    size = 0
-    for entry in entries:
-        message = log_entry(entry)
-        if chunk and size + message.ByteSize() > _MAX_RESPONSE_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(message)
-        size += message.ByteSize()
-    if chunk:
-        yield chunk
+    begin = 0
+    while begin < len(entries):
+        chunk = Chunk()
+        begin += chunk.take(entries[begin:])
+        yield chunk.messages
 
 
 def highlights(spans: Sequence[Span]) -> logs_pb2.Highlights:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.shared.filter import Term
 from services.shared.parts import parts_of
 
 
@@ -198,10 +199,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Entries, and for each what the filter's words matched in its message."""
+    """Entries, and the words of the filter that `LogQuery.highlights` finds in their messages."""
 
     entries: Sequence[LogEntry]
-    highlights: Sequence[Sequence[Span]]
+    terms: Sequence[Term]
 
 
 @dataclass(frozen=True, slots=True)

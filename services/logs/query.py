@@ -18,6 +18,7 @@ from services.logs.model import (
     SearchQuery,
     SearchResult,
     Selection,
+    Span,
 )
 from services.logs.store.port import LogReader
 from services.shared.errors import DeadlineExceededError, FieldViolation, InvalidArgumentError, UnimplementedError
@@ -26,12 +27,14 @@ from services.shared.filter import (
     Field,
     Kind,
     Schema,
+    Term,
     TypedColumns,
     find_highlights,
     highlight_terms,
     parse,
     read_filter,
 )
+from services.shared.one_at_a_time import OneAtATime
 
 _FIELDS = (
     Field("timestamp", Kind.TIMESTAMP),
@@ -86,8 +89,9 @@ class LogQuery:
 
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
-        # Templates are found in Python: one at a time, so that queries cannot take all of the processor.
+        # Of so many entries, which may be large, only those of one question are held.
         self._mining = asyncio.Semaphore(1)
+        self._patterns, self._highlights = OneAtATime(), OneAtATime()
 
     async def search(self, query: SearchQuery, timeout: float) -> SearchResult:
         """Finds entries.
@@ -101,8 +105,15 @@ class LogQuery:
         """
         terms = highlight_terms(parse(query.selection.filter))
         entries = await self._reader.search(query, self.condition(query.selection.filter), timeout)
-        found = [find_highlights(entry.message, terms)[:_MAX_HIGHLIGHTS] if terms else [] for entry in entries]
-        return SearchResult(entries, found)
+        return SearchResult(entries, terms)
+
+    async def highlights(self, entries: Sequence[LogEntry], terms: Sequence[Term]) -> list[list[Span]]:
+        """For each entry what the words of a search matched in its message: the first 100 matches."""
+        if not terms:
+            return [[] for _ in entries]
+        return await self._highlights.run(
+            lambda: [find_highlights(entry.message, terms, _MAX_HIGHLIGHTS) for entry in entries]
+        )
 
     async def count(self, query: CountQuery, timeout: float) -> Counts:
         """Counts entries over time.
@@ -133,10 +144,14 @@ class LogQuery:
             DeadlineExceededError: It took longer than `timeout` seconds.
         """
         condition = self.condition(selection.filter)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout), self._mining:
+            async with asyncio.timeout_at(ends_at), self._mining:
                 samples = await self._reader.sample(selection, condition, _SAMPLED_ENTRIES, timeout)
-                return await asyncio.to_thread(patterns.mine, samples), len(samples)
+                # A thread that nobody waits for any more ends too.
+                mined = self._patterns.run(patterns.mine, samples, lambda: loop.time() >= ends_at)
+                return await mined, len(samples)
         except TimeoutError as error:
             raise DeadlineExceededError("The patterns took longer than the deadline. Ask for fewer entries.") from error
 
@@ -157,7 +172,7 @@ class LogQuery:
         query = CountQuery(replace(selection, start=start, end=end), step, ("service", "level"))
         self._check_steps(query)
         counts = await self._reader.count(query, self.condition(selection.filter), timeout)
-        return anomalies.find(counts, start, end)
+        return await self._patterns.run(anomalies.find, counts, start, end)
 
     async def tail(
         self, tenant: str, condition: Checked | None, arrived: Sequence[Arrived], limit: int, timeout: float

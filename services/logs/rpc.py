@@ -23,6 +23,8 @@ DOMAIN = "logs.airis"
 RAW = frozenset({"IngestLogs", "StreamLogs"})
 
 _DEFAULT_PAGE = 50
+# Entries of a search that are read before it is known how large they are.
+_FIRST_SLICE = 100
 _SECOND_NS = 1_000_000_000
 # The store adds one to it.
 _LATEST_NS = 2**63 - 1
@@ -66,18 +68,29 @@ class LogServicer:
         size = request.page_size or _DEFAULT_PAGE
         chosen, further = self._page(request, int, int)
         after = Cursor(*further) if further else None
-        query = convert.search_query(request, chosen, size + 1, after)
-        found = await self._query.search(query, remaining())
-        entries = next(convert.fitting(found.entries[:size]), [])
+        page = convert.Chunk()
+        limit = min(size + 1, _FIRST_SLICE)
+        while True:
+            query = convert.search_query(request, chosen, limit, after)
+            found = await self._query.search(query, remaining())
+            size_before = page.size
+            taken = page.take(found.entries[: size - len(page.entries)])
+            if taken < len(found.entries) or len(found.entries) < limit:
+                break
+            after = Cursor(page.entries[-1].timestamp, page.entries[-1].ingest_position)
+            # By those just read: behind large entries, small ones would else be read a few at a time.
+            fit = page.room((page.size - size_before) / taken)
+            limit = min(max(fit, 1), size + 1 - len(page.entries))
         token = ""
-        if len(entries) < len(found.entries):
-            last = found.entries[len(entries) - 1]
+        if taken < len(found.entries):
+            last = page.entries[-1]
             cursor = [chosen.start, chosen.end, last.timestamp, last.ingest_position]
             token = pages.encode_page_token(request, cursor)
+        highlights = await self._query.highlights(page.entries, found.terms)
         return logs_pb2.SearchLogsResponse(
-            entries=entries,
+            entries=page.messages,
             next_page_token=token,
-            highlights=[convert.highlights(spans) for spans in found.highlights[: len(entries)]],
+            highlights=[convert.highlights(spans) for spans in highlights],
         )
 
     async def TailLogs(

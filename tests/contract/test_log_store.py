@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -19,8 +19,19 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from services.logs import convert
 from services.logs.config import LogsConfig
 from services.logs.ingest import Checker
-from services.logs.model import MAX_ROWS, CountQuery, Cursor, Level, LogColumns, LogEntry, SearchQuery, Selection
+from services.logs.model import (
+    MAX_ROWS,
+    CountQuery,
+    Cursor,
+    Level,
+    LogColumns,
+    LogEntry,
+    SearchQuery,
+    Selection,
+    Span,
+)
 from services.logs.query import SCHEMA, LogQuery
+from services.logs.rpc import LogServicer
 from services.logs.store.adapters.clickhouse import ClickHouseLogStore
 from services.logs.store.adapters.elasticsearch import ElasticsearchLogStore
 from services.logs.store.port import LogReader, LogWriter
@@ -232,6 +243,34 @@ async def test_pages_visit_everything_once_while_entries_come_in(store: LogStore
     assert {row["position"] for row in chosen(query)} <= set(seen)
 
 
+@pytest.mark.parametrize("order", ["timestamp desc", "timestamp asc"])
+async def test_pages_of_large_messages_visit_every_entry_once_in_order(store: LogStore, order: str) -> None:
+    days = 5 if order == "timestamp desc" else 6
+    start = START - days * DAY
+    stored = logs_pb2.IngestLogsRequest()
+    for number in range(150):
+        # Mostly large ones, with small ones between and behind them; three share each nanosecond.
+        size = 100_000 if number % 5 and number < 120 else 1_000
+        entry = stored.entries.add(message=f"{number} large " + "x" * size, level=1)
+        entry.timestamp.FromNanoseconds(start + number // 3)
+    await store.write([(Position(8000 + days), header(), columns(stored))], order)
+    servicer = LogServicer(None, LogQuery(store), None, lambda: END)  # type: ignore[arg-type]
+    request = logs_pb2.SearchLogsRequest(filter="large", order_by=order, page_size=120)
+    request.start_time.FromNanoseconds(start)
+    request.end_time.FromNanoseconds(start + MINUTE)
+    seen: list[int] = []
+    pages = 0
+    while pages == 0 or request.page_token:
+        answer = await servicer.SearchLogs(request, None)
+        seen += [int(entry.message.split()[0]) for entry in answer.entries]
+        assert answer.ByteSize() < 4 * 1024**2
+        assert [len(each.highlights) for each in answer.highlights] == [1] * len(answer.entries)
+        request.page_token = answer.next_page_token
+        pages += 1
+    assert seen == sorted(range(150), reverse=order == "timestamp desc")
+    assert pages > 1
+
+
 COUNTS = [
     ("", MINUTE, ("level",)),
     ("", MINUTE, ()),
@@ -324,15 +363,20 @@ async def test_steps_that_are_not_whole_milliseconds_are_counted_or_refused(stor
 
 
 async def test_highlights_are_where_the_words_are(store: LogStore) -> None:
-    result = await LogQuery(store).search(SearchQuery(selection("timeout 서비"), True, 5), SECONDS)
-    for entry, spans in zip(result.entries, result.highlights, strict=True):
+    for entry, spans in await highlighted(store, "timeout 서비"):
         assert [entry.message[start:end].lower() for start, end in spans] == ["서비", "timeout"]
-    result = await LogQuery(store).search(SearchQuery(selection("timeout -서비"), True, 5), SECONDS)
-    for entry, spans in zip(result.entries, result.highlights, strict=True):
+    for entry, spans in await highlighted(store, "timeout -서비"):
         # An emoji stands before it: code points are counted, not bytes nor UTF-16 units.
         assert [entry.message[start:end] for start, end in spans] == ["TIMEOUT"]
-    result = await LogQuery(store).search(SearchQuery(selection("level = ERROR"), True, 5), SECONDS)
-    assert [list(spans) for spans in result.highlights] == [[]] * 5
+    assert [list(spans) for _, spans in await highlighted(store, "level = ERROR")] == [[]] * 5
+
+
+async def highlighted(store: LogStore, text: str) -> list[tuple[LogEntry, Sequence[Span]]]:
+    """Five entries that a filter finds, each with what its words match."""
+    query = LogQuery(store)
+    found = await query.search(SearchQuery(selection(text), True, 5), SECONDS)
+    assert len(found.entries) == 5
+    return list(zip(found.entries, await query.highlights(found.entries, found.terms), strict=True))
 
 
 async def test_the_tail_gives_entries_in_the_order_of_ingest(store: LogStore) -> None:

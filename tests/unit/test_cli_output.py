@@ -1,13 +1,21 @@
-"""Sparklines, bars, and what is compared when rules are applied."""
+"""Sparklines, bars, what data may do to a terminal, and what is compared when rules are applied."""
 
 from __future__ import annotations
 
+import io
+import json
 import math
 from pathlib import Path
 
 import pytest
+import typer
 from airis.client.cli.applying import differences, read
-from airis.client.cli.output import bar, count, number, sparkline
+from airis.client.cli.invocation import fail
+from airis.client.cli.logs import entry_line
+from airis.client.cli.output import Format, Output, bar, count, number, sparkline, stderr_console, stdout_console
+from airis.logs.v1 import logs_pb2
+from rich.console import Console
+from rich.text import Text
 
 RULES = """
 channels:
@@ -53,6 +61,64 @@ def test_numbers_and_counts_are_readable() -> None:
         "nan",
     ]
     assert [count(1, "entry"), count(2_000, "entry"), count(2, "point")] == ["1 entry", "2,000 entries", "2 points"]
+
+
+CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+SET_CLIPBOARD, CLEAR = "\x1b]52;c;cm0gLXJmIH4=\x07", "\x9b2J\x1b[2J"
+
+
+def obeyed(text: str) -> set[str]:
+    """The control characters in a text that are more than tabs and lines."""
+    return set(text) & set(CONTROLS) - set("\t\n")
+
+
+def test_no_text_of_others_gives_the_terminal_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(Format.TABLE)
+    attack = f"{SET_CLIPBOARD}{CLEAR}{CONTROLS}"
+    out.text(f"text {attack}")
+    out.text(Text("styled ").append(attack, style="red"))
+    out.table(["=name", attack], [(attack, Text(attack))], "")
+    out.table(["name"], [], attack)
+    stdout_console().print(attack, markup=False)
+    stderr_console().print(attack, markup=False)
+    with pytest.raises(typer.Exit):
+        fail(attack)
+    printed = capsys.readouterr()
+    assert not obeyed(printed.out + printed.err)
+    assert "text ␛]52;c;cm0gLXJmIH4=␇\ufffd2J␛[2J" in printed.out
+    assert "airis: ␛]52" in printed.err
+
+
+def test_a_console_of_the_caller_is_not_given_orders_either() -> None:
+    file = io.StringIO()
+    out = Output(Format.TABLE, Console(file=file, width=80))
+    out.text(f"{CLEAR}\ttab\nline")
+    out.table(["name", ">count"], [("\x1b\x1b", "1"), ("ab", "2")], "")
+    assert not obeyed(file.getvalue())
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert lines[1] == "line"
+    # A character that is not shown has no width: columns would be out of line.
+    assert " ␛␛         1" in lines
+    assert " ab         2" in lines
+
+
+def test_marks_are_where_they_were_in_a_message_with_control_characters() -> None:
+    message = "\x07\x1b[2J\r timeout"
+    entry = logs_pb2.LogEntry(message=message, service="p\x08ay", labels={"host": "a\x1b"})
+    start = message.index("timeout")
+    mark = logs_pb2.Highlight(field="message", start=start, end=start + len("timeout"))
+    line = entry_line(entry, [mark])
+    (marked,) = [line.plain[span.start : span.end] for span in line.spans if span.style == "bold reverse"]
+    assert marked == "timeout"
+    assert "p␈ay: ␇␛[2J␍ timeout  host=a␛" in line.plain
+
+
+def test_json_keeps_control_characters_as_they_are() -> None:
+    file = io.StringIO()
+    entry = logs_pb2.LogEntry(message=f"{SET_CLIPBOARD}{CONTROLS}")
+    Output(Format.JSON, Console(file=file)).line(entry)
+    assert json.loads(file.getvalue())["message"] == entry.message
+    assert "\x1b" not in file.getvalue()
 
 
 def test_files_hold_lists_and_single_resources(tmp_path: Path) -> None:

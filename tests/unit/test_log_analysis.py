@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
+from drain3.drain import Drain
 
 from services.logs import anomalies, patterns
 from services.logs.model import CountGroup, Counts, Level, Sample
 from services.logs.query import choose_step
+from services.shared.errors import DeadlineExceededError
 
 MINUTE = 60_000_000_000
 START = 1_790_000_040_000_000_000 // MINUTE * MINUTE
@@ -33,6 +35,42 @@ def test_every_sample_is_counted_in_one_pattern() -> None:
     found = patterns.mine(samples)
     assert sum(pattern.count for pattern in found) == 2000
     assert [p.count for p in found] == sorted((p.count for p in found), reverse=True)
+
+
+def different(messages: int, words: int) -> list[Sample]:
+    """Messages that have only their first word in common."""
+    return [
+        Sample(" ".join(["job", *(f"w{n}.{at}" for at in range(words - 1))]), Level.INFO, "") for n in range(messages)
+    ]
+
+
+def test_long_messages_that_are_all_different_are_compared_with_few_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare, compared = Drain.get_seq_distance, []
+
+    def counting(tree: Drain, template: list[str], tokens: list[str], include_params: bool) -> tuple[float, int]:
+        compared.append(len(tokens))
+        distance: tuple[float, int] = compare(tree, template, tokens, include_params)
+        return distance
+
+    monkeypatch.setattr(Drain, "get_seq_distance", counting)
+    samples = different(messages=300, words=500)
+    assert len(patterns.mine(samples)) == 300
+    assert sum(compared) <= len(samples) * patterns.MOST_COMPARED_WORDS
+
+
+def test_a_frequent_message_stays_one_pattern_amid_many_different_ones() -> None:
+    frequent = Sample(" ".join(["job", "done"] * 250), Level.INFO, "")
+    mixed = [sample for other in different(messages=200, words=500) for sample in (frequent, other)]
+    found = patterns.mine(mixed)
+    assert (found[0].template, found[0].count) == (frequent.message, 200)
+    assert len(found) == 201
+
+
+def test_nothing_more_is_mined_once_it_is_over() -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(DeadlineExceededError):
+        patterns.mine([Sample("a", Level.INFO, "")] * 10, lambda: next(asked))
+    assert next(asked, None) is None
 
 
 def group(counts: list[int], service: str = "pay") -> CountGroup:

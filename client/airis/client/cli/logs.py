@@ -106,19 +106,20 @@ async def send(
 
 def entry_line(entry: logs_pb2.LogEntry, marks: Any = ()) -> Text:
     """`2026-11-21 08:30:00.123 ERROR pay: the message  host=a`, with what the filter's words matched marked."""
-    from airis.client.cli.output import labels_text
+    from airis.client.cli.output import labels_text, visible
     from airis.logs.v1 import logs_pb2
 
     level = logs_pb2.LogEntry.Level.Name(entry.level)
     line = Text(format_moment(entry.timestamp.ToNanoseconds()), style="dim")
     line.append(f" {level:<5} ", style=_COLORS.get(level, ""))
     if entry.service:
-        line.append(f"{entry.service}: ", style="cyan")
-    message = Text(entry.message, style="default")
+        line.append(f"{visible(entry.service)}: ", style="cyan")
+    # Rich leaves some control characters out, and the marks would be beside what they mark.
+    message = Text(visible(entry.message), style="default")
     for mark in marks:
         if mark.field == "message":
             message.stylize("bold reverse", mark.start, mark.end)
     line.append_text(message)
     if entry.labels:
-        line.append(f"  {labels_text(dict(entry.labels))}", style="dim")
+        line.append(f"  {visible(labels_text(dict(entry.labels)))}", style="dim")
     return line

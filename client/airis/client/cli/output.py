@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from airis.client.errors import AirisError
     from google.protobuf.message import Message
+    from rich.console import ConsoleOptions, RenderableType
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+# C0 (tab and newline are text), DEL and C1: a terminal obeys them, and what is shown is others' data. Each becomes one
+# character that is seen, so that positions in the text stay what they are.
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_VISIBLE = _PICTURES | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 # Wide enough that nothing is cut where no terminal sets a width.
 _PIPE_WIDTH = 200
 
@@ -72,7 +78,8 @@ class Output:
                 overflow="ellipsis" if header.startswith("=") else "fold",
             )
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+            # Here already, as what is not shown has no width.
+            table.add_row(*(_visible_text(cell) for cell in row))
         if table.row_count:
             self.console.print(table)
         else:
@@ -80,22 +87,36 @@ class Output:
 
     def text(self, text: str | Text) -> None:
         """A line for people."""
-        self.console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
+        self.console.print(_visible_text(text), soft_wrap=True)
 
     def _write(self, text: str) -> None:
         self.console.file.write(text)
         self.console.file.flush()
 
 
+class _SafeConsole(Console):
+    """A console to which no printed text can give orders."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # A control segment is Rich's own: a progress bar moves the cursor.
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def visible(text: str) -> str:
+    """The text with a visible character for each control character but tab and newline; it is as long as before."""
+    return text.translate(_VISIBLE)
+
+
 def stdout_console() -> Console:
-    """Standard output; colours only on a terminal."""
+    """Standard output; colours only on a terminal. Control characters are shown, not obeyed."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(width=width, highlight=False)
+    return _SafeConsole(width=width, highlight=False)
 
 
 def stderr_console() -> Console:
-    """Standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """Standard error. Control characters are shown, not obeyed."""
+    return _SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def explain(error: AirisError) -> str:
@@ -162,6 +183,15 @@ def number(value: float) -> str:
 def labels_text(labels: dict[str, str]) -> str:
     """`host=a, path=/x`."""
     return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _visible_text(text: str | Text) -> Text:
+    if isinstance(text, str):
+        # Before Rich gets it, which leaves some control characters out.
+        return Text(visible(text))
+    copy = text.copy()
+    copy.plain = visible(text.plain)
+    return copy
 
 
 def _parts(values: Sequence[float], width: int) -> list[Sequence[float]]:

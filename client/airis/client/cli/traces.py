@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from airis.client.cli.invocation import Invocation, command, gather_pages, page_size
-from airis.client.cli.output import Output, bar
+from airis.client.cli.output import Output, bar, visible
 from airis.client.cli.times import format_length, format_moment
 from rich.text import Text
 
@@ -84,7 +84,8 @@ def print_waterfall(out: Output, trace: traces_pb2.Trace) -> None:
     for depth, span in in_order(list(trace.spans)):
         start = span.start_time.ToNanoseconds()
         is_error = span.status.code == traces_pb2.Span.Status.ERROR
-        name = Text("  " * depth + f"{span.service_name}: {span.operation_name}", style="red" if is_error else "")
+        text = visible(f"{span.service_name}: {span.operation_name}")
+        name = Text("  " * depth + text, style="red" if is_error else "")
         name.truncate(name_width, overflow="ellipsis")
         length = format_length(_end(span) - start) if span.HasField("end_time") else "unfinished"
         drawn = bar((start - first) / total, (_end(span) - start) / total, bar_width)
@@ -178,7 +179,7 @@ def print_critical_path(out: Output, path: traces_pb2.CriticalPath) -> None:
     rows = []
     for segment in path.segments:
         start, length = segment.start_time.ToNanoseconds() - first, segment.duration.ToNanoseconds()
-        name = Text(f"{segment.service_name}: {segment.operation_name}")
+        name = Text(visible(f"{segment.service_name}: {segment.operation_name}"))
         name.truncate(name_width, overflow="ellipsis")
         rows.append(
             (
