@@ -68,7 +68,7 @@ def _keeping(settings: Settings) -> _Keeping:
         return _Keeping(jaeger, JaegerTraceStore(jaeger, config.jaeger), None, None)
     dsn = config.store_dsn or f"chdb://{settings.data_dir / 'traces' / 'clickhouse'}"
     clickhouse = ClickHouse(dsn, settings.clickhouse)
-    store = ClickHouseTraceStore(clickhouse, config)
+    store = ClickHouseTraceStore(clickhouse, config, time.time_ns)
     return _Keeping(clickhouse, store, store, store.ids)
 
 
@@ -98,7 +98,7 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
         ),
         Binding(
             _JAEGER_DEPENDENCIES,
-            DependencyServicer(query, config.rollup_retention_days, time.time_ns),
+            DependencyServicer(query, config.rollup_days, time.time_ns),
             policy_of=f"/{_SERVICE.full_name}/GetServiceMap",
         ),
     )

@@ -38,7 +38,7 @@ class TracesConfig(BaseModel):
         store_dsn: The ClickHouse; empty: chdb in the data directory.
         jaeger: Where Jaeger is.
         raw_retention_days: How long spans are kept; older ones are refused.
-        rollup_retention_days: How long one-minute figures are kept.
+        rollup_retention_days: How long one-minute figures are kept; at least as long as spans.
         insert_max_items: Spans that one insert joins.
         insert_max_delay: Seconds a span waits for others before it is inserted.
         max_items: Spans a request may have.
@@ -62,3 +62,8 @@ class TracesConfig(BaseModel):
     edge_interval: float = Field(2.0, gt=0, le=60)
     edge_lateness: int = Field(600, ge=60, le=86_400)
     journal_max_bytes: int = Field(4 * 1024**3, ge=1024**2)
+
+    @property
+    def rollup_days(self) -> int:
+        """For how many days figures are kept: what spans are kept for, figures answer for."""
+        return max(self.raw_retention_days, self.rollup_retention_days)

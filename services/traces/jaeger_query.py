@@ -163,25 +163,25 @@ def _positive(duration: duration_pb2.Duration) -> int:
 def parts(spans: Sequence[Span]) -> Iterator[trace_pb2.TracesData]:
     """A trace in messages that are not too large, in the order of its spans."""
     part, size = trace_pb2.TracesData(), 0
+    by_service: dict[str, Any] = {}
     for span in spans:
         message = otlp_spans.message(span)
         added = message.ByteSize()
         if size and size + added > _PART_BYTES:
             yield part
-            part, size = trace_pb2.TracesData(), 0
-        _of_service(part, span.service_name).append(message)
+            part, size, by_service = trace_pb2.TracesData(), 0, {}
+        if span.service_name not in by_service:
+            resource_spans = part.resource_spans.add(resource=_resource(span.service_name))
+            by_service[span.service_name] = resource_spans.scope_spans.add().spans
+            size += resource_spans.ByteSize()
+        by_service[span.service_name].append(message)
         size += added
     if size:
         yield part
 
 
-def _of_service(part: trace_pb2.TracesData, service: str) -> Any:
-    for resource_spans in part.resource_spans:
-        if resource_spans.resource.attributes[0].value.string_value == service:
-            return resource_spans.scope_spans[0].spans
-    resource = resource_pb2.Resource(attributes=otlp_spans.key_values({otlp_spans.SERVICE: service}))
-    added = part.resource_spans.add(resource=resource)
-    return added.scope_spans.add().spans
+def _resource(service: str) -> resource_pb2.Resource:
+    return resource_pb2.Resource(attributes=otlp_spans.key_values({otlp_spans.SERVICE: service}))
 
 
 def found(trace: TraceSummary) -> trace_storage_pb2.FoundTraceID:

@@ -15,6 +15,7 @@ from services.shared.errors import (
 )
 from services.shared.filter import Field, Kind, Schema, TypedColumns, read_filter
 from services.shared.filter.tree import Predicate, Test
+from services.shared.one_at_a_time import OneAtATime
 from services.traces import analysis
 from services.traces.critical_path import critical_path
 from services.traces.model import (
@@ -94,13 +95,14 @@ class TraceQuery:
 
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
+        self._analyses = OneAtATime()
 
     async def trace(self, tenant: str, trace_id: str, timeout: float) -> list[Span]:
         """All spans of a trace by start time; the case of its id does not count.
 
         Raises:
             NotFoundError: There are none.
-            ResourceExhaustedError: There are more than 10,000 (RESULT_TOO_LARGE).
+            ResourceExhaustedError: There are more than 10,000, or they are too large together (RESULT_TOO_LARGE).
         """
         spans = await self._reader.trace(tenant, trace_id.lower(), MAX_TRACE_SPANS, timeout)
         if not spans:
@@ -181,7 +183,7 @@ class TraceQuery:
     async def critical_path(self, tenant: str, trace_id: str, timeout: float) -> CriticalPath:
         """The critical path of a trace. Raises what `trace` does."""
         spans = await self.trace(tenant, trace_id, timeout)
-        return await asyncio.to_thread(critical_path, spans)
+        return await self._analyses.run(critical_path, spans)
 
     async def bottlenecks(
         self, tenant: str, service: str, start_ns: int, end_ns: int, timeout: float
@@ -192,12 +194,12 @@ class TraceQuery:
         found = await self._reader.search(newest, takes_part, timeout)
         sample = _within(found, _MAX_SAMPLED_SPANS)
         traces = await self._reader.outlines(tenant, sample, timeout)
-        return await asyncio.to_thread(_bottlenecks, traces), len(sample)
+        return await self._analyses.run(_bottlenecks, traces), len(sample)
 
     async def compare(self, tenant: str, base_id: str, other_id: str, timeout: float) -> TraceComparison:
         """How the operations of two traces differ. Raises what `trace` does."""
         base, other = await asyncio.gather(self.trace(tenant, base_id, timeout), self.trace(tenant, other_id, timeout))
-        return await asyncio.to_thread(analysis.compare, base, other)
+        return await self._analyses.run(analysis.compare, base, other)
 
     def _require_figures(self) -> None:
         if not self._reader.capabilities().figures:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from clickhouse_world import ENGINES, dsn_of
 from jaeger_world import durable_jaeger, open_store
-from trace_world import TENANT, TIMEOUT, columns_of, store_spans, trace_store
+from trace_world import CONFIG, TENANT, TIMEOUT, columns_of, store_spans, trace_store
 
 from deploy.servers import Server
 from services.shared.bus.port import Header
@@ -232,6 +232,23 @@ async def test_a_trace_beyond_the_limit_is_refused_and_not_cut(store: TraceStore
     assert refused.value.reason == "RESULT_TOO_LARGE"
 
 
+@keeps_figures
+async def test_a_trace_of_too_many_bytes_is_refused_with_what_to_do(store: TraceStore) -> None:
+    tenant = "large"
+    for begin in (0, 100):
+        spans = [
+            Span("a" * 32, f"{n + 1:016x}", "", "op", "s", START + n, START + n, tags={"text": f"{n}" + "x" * 200_000})
+            for n in range(begin, begin + 100)
+        ]
+        if begin:
+            # One of 20 MB is read whole.
+            assert len(await store.trace(tenant, "a" * 32, 10_000, TIMEOUT)) == 100
+        await store_spans(store, spans, END, tenant)
+    with pytest.raises(ResourceExhaustedError, match=r"more than 28 MiB .* fewer and shorter tags") as refused:
+        await store.trace(tenant, "a" * 32, 10_000, TIMEOUT)
+    assert refused.value.reason == "RESULT_TOO_LARGE"
+
+
 async def test_outlines_are_the_spans_without_their_tags_in_the_order_asked_for(store: TraceStore) -> None:
     wanted = [TRACES[at] for at in (5, 2, 9)]
     found = await store.outlines(TENANT, [summary_of(spans) for spans in wanted], TIMEOUT)
@@ -306,6 +323,31 @@ async def test_latency_is_that_of_the_spans_that_handle_calls(store: TraceStore,
     assert found.total.timestamp_ns == START
     assert found.total.rate == pytest.approx(len(chosen) / ((END - START) / SECOND))
     assert_quantiles(found.total.durations, chosen)
+
+
+@pytest.mark.parametrize(
+    ("gone", "start", "end"),
+    [
+        # All spans; those up to a second behind the start.
+        (END, START // MINUTE * MINUTE, -(-END // MINUTE) * MINUTE),
+        (START + SECOND, START // MINUTE * MINUTE, END),
+    ],
+)
+@keeps_figures
+async def test_where_spans_are_gone_a_minute_that_the_range_cuts_counts_whole(
+    opened: tuple[ClickHouseTraceStore, ClickHouse], gone: int, start: int, end: int
+) -> None:
+    late = ClickHouseTraceStore(opened[1], CONFIG, lambda: gone + CONFIG.raw_retention_days * 86_400 * SECOND)
+    assert await late.services(TENANT, START, END, "", 10, TIMEOUT) == await opened[0].services(
+        TENANT, start, end, "", 10, TIMEOUT
+    )
+    assert await late.operations(TENANT, "cart", START, END, ("", 0), 50, TIMEOUT) == await opened[0].operations(
+        TENANT, "cart", start, end, ("", 0), 50, TIMEOUT
+    )
+    asked = LatencyQuery(TENANT, "cart", "", START, END, 7 * MINUTE)
+    assert await late.latency(asked, TIMEOUT) == await opened[0].latency(
+        replace(asked, start_ns=start, end_ns=end), TIMEOUT
+    )
 
 
 @keeps_figures

@@ -113,3 +113,33 @@ def test_a_trace_is_cut_into_parts_that_a_go_client_takes() -> None:
         for each in resource.scope_spans[0].spans
     ]
     assert sorted(found) == [(span.start_ns, span.service_name) for span in spans]
+
+
+def test_many_long_names_of_services_count_as_the_size_of_a_part() -> None:
+    spans = [
+        Span("a" * 32, f"{n + 1:016x}", "", "op", f"{n:05}{'가' * 250}", NOW + n, NOW + n + 1) for n in range(6000)
+    ]
+    parts = list(jaeger_query.parts(spans))
+    assert all(part.ByteSize() < 4 * 1024 * 1024 for part in parts)
+    assert sum(len(part.resource_spans) for part in parts) == len(spans)
+
+
+class ComparedName(str):
+    """A name that counts how often one is compared with it."""
+
+    count = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        ComparedName.count += 1
+        return super().__eq__(other)
+
+
+def test_a_span_is_put_to_its_service_without_a_look_at_all_others() -> None:
+    spans = [
+        Span("a" * 32, f"{n + 1:016x}", "", "op", ComparedName(f"s{n % 1000}"), NOW + n, NOW + n + 1)
+        for n in range(2000)
+    ]
+    (part,) = jaeger_query.parts(spans)
+    assert [len(each.scope_spans[0].spans) for each in part.resource_spans] == [2] * 1000
+    assert ComparedName.count < 10 * len(spans)

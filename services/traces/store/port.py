@@ -58,7 +58,11 @@ class EdgeWriter(Protocol):
 
 
 class TraceReader(Protocol):
-    """Answers queries. Each takes the seconds it may use and raises `DeadlineExceededError` beyond them."""
+    """Answers queries. Each takes the seconds it may use and raises `DeadlineExceededError` beyond them.
+
+    Figures of services, operations and durations outlive the spans: where those are gone, a minute that the range cuts
+    counts whole.
+    """
 
     def capabilities(self) -> Capabilities:
         """What the store can do."""
@@ -68,7 +72,7 @@ class TraceReader(Protocol):
         """The spans of a trace by start time; empty if there are none.
 
         Raises:
-            ResourceExhaustedError: There are more than `limit` (RESULT_TOO_LARGE).
+            ResourceExhaustedError: There are more than `limit`, or they are too large together (RESULT_TOO_LARGE).
         """
         ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -18,6 +19,7 @@ from services.shared.clickhouse.inserts import Inserts, Rollup, Source
 from services.shared.clickhouse.migrations import migrate
 from services.shared.errors import ResourceExhaustedError
 from services.shared.filter import Checked
+from services.shared.retention import DAY_NS
 from services.traces import span_rows
 from services.traces.config import TracesConfig
 from services.traces.model import (
@@ -59,6 +61,8 @@ _FIRST_WINDOW_NS = 4_000_000_000
 _WINDOW_GROWTH = 16
 _START_SECONDS = 30.0
 _MAX_OUTLINE_SPANS = 200_000
+# An answer has 32 MiB at most, and in protobuf spans take up to an eighth more than in columns.
+_MAX_TRACE_BYTES = 28 * 1024 * 1024
 
 
 class ClickHouseTraceStore:
@@ -67,11 +71,13 @@ class ClickHouseTraceStore:
     Args:
         clickhouse: An open pool.
         config: The retention, and how late a caller may be.
+        clock: Nanoseconds since 1970.
     """
 
-    def __init__(self, clickhouse: ClickHouse, config: TracesConfig) -> None:
+    def __init__(self, clickhouse: ClickHouse, config: TracesConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._clickhouse = clickhouse
         self._config = config
+        self._clock = clock
         self._inserts = Inserts(clickhouse, config.raw_retention_days)
         self.ids = StoredIds(clickhouse, _IDS_TABLE)
 
@@ -79,7 +85,7 @@ class ClickHouseTraceStore:
         """Brings the tables up to date and applies the retention."""
         await migrate(self._clickhouse, "traces", files("services.traces.store") / "sql")
         await self._inserts.open()
-        raw, rollup = self._config.raw_retention_days, self._config.rollup_retention_days
+        raw, rollup = self._config.raw_retention_days, self._config.rollup_days
         for table, column, days in (
             ("spans", "start_time", raw),
             ("traces", "last", raw),
@@ -115,7 +121,17 @@ class ClickHouseTraceStore:
 
     async def trace(self, tenant: str, trace_id: str, limit: int, timeout: float) -> list[Span]:
         """See `TraceReader.trace`."""
-        rows = await self._clickhouse.rows(*clickhouse_sql.trace(tenant, trace_id, limit + 1), timeout=timeout)
+        statement = clickhouse_sql.trace(tenant, trace_id, limit + 1)
+        try:
+            rows = await self._clickhouse.rows(*statement, timeout=timeout, max_bytes=_MAX_TRACE_BYTES)
+        except ResourceExhaustedError as error:
+            if error.reason != "RESULT_TOO_LARGE":
+                raise
+            raise ResourceExhaustedError(
+                f"The trace cannot be read: its spans have more than {_MAX_TRACE_BYTES >> 20} MiB together, or reading "
+                "them needs more memory than is allowed. Send spans with fewer and shorter tags and logs.",
+                reason="RESULT_TOO_LARGE",
+            ) from error
         if len(rows) > limit:
             raise ResourceExhaustedError(
                 f"The trace has more than {limit} spans; at most so many can be read.", reason="RESULT_TOO_LARGE"
@@ -159,7 +175,7 @@ class ClickHouseTraceStore:
         self, tenant: str, start_ns: int, end_ns: int, after: str, limit: int, timeout: float
     ) -> list[ServiceInfo]:
         """See `TraceReader.services`."""
-        statement = clickhouse_sql.services(tenant, start_ns, end_ns, after, limit)
+        statement = clickhouse_sql.services(tenant, *self._known(start_ns, end_ns), after, limit)
         rows = await self._clickhouse.rows(*statement, timeout=timeout)
         return [ServiceInfo(row["service"], row["spans"], row["errors"]) for row in rows]
 
@@ -174,7 +190,8 @@ class ClickHouseTraceStore:
         timeout: float,
     ) -> list[OperationInfo]:
         """See `TraceReader.operations`."""
-        statement = clickhouse_sql.operations(tenant, service, start_ns, end_ns, (after[0], int(after[1])), limit)
+        begin, end = self._known(start_ns, end_ns)
+        statement = clickhouse_sql.operations(tenant, service, begin, end, (after[0], int(after[1])), limit)
         rows = await self._clickhouse.rows(*statement, timeout=timeout)
         return [
             OperationInfo(
@@ -198,6 +215,8 @@ class ClickHouseTraceStore:
 
     async def latency(self, query: LatencyQuery, timeout: float) -> Latency:
         """See `TraceReader.latency`."""
+        start, end = self._known(query.start_ns, query.end_ns)
+        query = replace(query, start_ns=start, end_ns=end)
         rows = await self._clickhouse.rows(*clickhouse_sql.latency(query), timeout=timeout)
         handling = [row for row in rows if row["handles"]] or rows
         points = []
@@ -214,6 +233,13 @@ class ClickHouseTraceStore:
             else:
                 points.append(point)
         return Latency(tuple(points), total, query.step_ns)
+
+    def _known(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """A range whose figures are known: of a minute that it cuts all, where the minute's spans are gone."""
+        width = clickhouse_sql.MINUTE_NS
+        first, last = start_ns // width * width, end_ns // width * width
+        oldest = self._clock() - self._config.raw_retention_days * DAY_NS
+        return first if start_ns < oldest else start_ns, -(-end_ns // width) * width if last < oldest else end_ns
 
 
 def _summary(row: dict[str, Any]) -> TraceSummary:
