@@ -15,6 +15,7 @@ import uvloop
 
 from services.config import Configuration, load, read
 from services.shared.errors import AirisError
+from services.shared.open_files import allow_many_open_files
 from services.shared.telemetry import setup
 from services.shared.without_pandas import leave_out_pandas
 
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     name = arguments[0]
     leave_out_pandas()
+    allow_many_open_files()
     try:
         # The mesh takes no calls of the contract, and who may ask it is its own affair.
         config = read() if name == "mesh" else load()

@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from services.demo.telemetry import Exports, endpoint
 
 Read = Callable[[], Iterable[Observation]]
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _MEMORY_STATES = ("used", "free", "cached", "buffers")
 _BLOCK_DEVICES = Path("/sys/block")
 _NO_DISKS = ("loop", "ram", "zram")
@@ -119,13 +119,12 @@ def main() -> None:
     if not interval > 0:
         parser.error("--interval must be positive")
     receiver = endpoint()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    # Before any other thread begins: a signal that one of gRPC's gets would not wake this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     exports = Exports(receiver, interval)
     register(exports.service("host", {"host.name": socket.gethostname()}).meter)
     print(f"reporting this machine to {receiver} every {interval:g} s", flush=True)
-    ended.wait()
+    signal.sigwait(_ENDING)
     exports.stop()
 
 

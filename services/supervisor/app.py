@@ -18,6 +18,7 @@ from rich.table import Table
 
 from services.shared.auth.key_folder import KeyFolder
 from services.shared.errors import AirisError
+from services.shared.open_files import allow_many_open_files
 from services.supervisor import ports
 from services.supervisor.authentication import PlatformTokens
 from services.supervisor.data_folder import DataFolder, explain, is_running
@@ -62,6 +63,7 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authe
     Returns:
         The exit code: 0 after a stop that was asked for, 1 when it could not start.
     """
+    allow_many_open_files()
     log = ConsoleLog()
     folder = DataFolder(
         data_dir.expanduser().resolve(),

@@ -11,7 +11,6 @@ from services.shared.auth.issuing import TokenIssuer
 from services.shared.auth.key_folder import KeyFolder, write_file
 from services.shared.auth.principal import ANY_TENANT, DEFAULT_TENANT
 from services.shared.auth.tokens import MAX_LIFETIME
-from services.shared.errors import AirisError
 
 RENEW_BEFORE_SECONDS = 20 * 60
 _LOOK_SECONDS = 15.0
@@ -32,7 +31,7 @@ class PlatformTokens:
         self._keys = keys
         self._issuer = TokenIssuer(keys, clock=clock)
         self._clock = clock
-        self._next = 0.0
+        self._planned_at = self._next = 0.0
         self._folder = runtime / "tokens"
         self.alerts = self._folder / "alerts.jwt"
         self.telemetry = self._folder / "telemetry.jwt"
@@ -53,18 +52,25 @@ class PlatformTokens:
             AirisError: There is no key to sign with.
             OSError: The files cannot be written.
         """
+        # Asked before the tokens are made: should it be put right meanwhile, they are made again.
+        now = self._clock()
         self._keys.prune()
         self._folder.mkdir(mode=0o700, exist_ok=True)
         # Alerts evaluates the rules of every tenant, and says in each call for which one.
         self._write(self.alerts, "airis-alerts", ANY_TENANT, "read")
         self._write(self.telemetry, "airis-telemetry", DEFAULT_TENANT, "write")
-        self._next = self._clock() + MAX_LIFETIME - RENEW_BEFORE_SECONDS
+        self._plan(now, MAX_LIFETIME - RENEW_BEFORE_SECONDS)
 
     def mint_when_due(self) -> bool:
-        """Makes them anew if they expire soon; returns whether it did. Raises as `mint` does, then waits a minute."""
-        if self._clock() < self._next:
+        """Makes them anew if they expire soon, or were made by a clock that was ahead; returns whether it did.
+
+        Raises as `mint` does, then waits a minute.
+        """
+        now = self._clock()
+        # A token of a time that has not come is not valid yet.
+        if self._planned_at <= now < self._next:
             return False
-        self._next = self._clock() + _RETRY_SECONDS
+        self._plan(now, _RETRY_SECONDS)
         self.mint()
         return True
 
@@ -74,8 +80,12 @@ class PlatformTokens:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await asyncio.to_thread(self.mint_when_due)
-            except (AirisError, OSError) as error:
+            # Nobody awaits this: whatever it is, it must not be the last look.
+            except Exception as error:
                 log("airis", f"the platform's own tokens cannot be renewed: {error}")
+
+    def _plan(self, now: float, seconds: float) -> None:
+        self._planned_at, self._next = now, now + seconds
 
     def _write(self, file: Path, subject: str, tenant: str, verb: str) -> None:
         permissions = [f"{signal}.{verb}" for signal in _SIGNALS]

@@ -1,4 +1,6 @@
-"""Becomes a child of the supervisor: `python -I -S child.py PARENT DEATH_SIGNAL USER -- COMMAND…`, then exec.
+"""Becomes a child of the supervisor: `python -I -S child.py PARENT DEATH_SIGNAL USER [WAITS] -- COMMAND…`, then exec.
+
+WAITS is the descriptor of a pipe out of which it reads one byte before: where that ends without one, so does it.
 
 It runs between fork and exec as a program of its own, because Python code may not run safely in a forked process
 that has threads. It imports nothing of the project and so starts in some 20 ms.
@@ -52,7 +54,8 @@ def become(user: str) -> None:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
 
 
-def main(parent: str, death_signal: str, user: str, _separator: str, *command: str) -> None:
+def main(parent: str, death_signal: str, user: str, *rest: str) -> None:
+    waits, command = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
     if user:
         become(user)
     # After the change of user, which clears it.
@@ -61,6 +64,10 @@ def main(parent: str, death_signal: str, user: str, _separator: str, *command: s
     if os.getppid() != int(parent):
         # The supervisor died before the kernel knew that we want to be told.
         sys.exit(1)
+    for descriptor in map(int, waits):
+        if not os.read(descriptor, 1):
+            sys.exit(1)
+        os.close(descriptor)
     # Python ignores these; a program expects them as they were.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

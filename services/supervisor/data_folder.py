@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from services.shared.auth.key_folder import write_file
+from services.shared.files import sync_directory
 from services.supervisor.program import StartError
 
 DATA_FORMAT = 1
@@ -114,9 +116,9 @@ class DataFolder:
     def _check_version(self) -> None:
         file = self.path / "version.json"
         if not file.exists():
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"data_format": DATA_FORMAT}) + "\n", encoding="utf-8")
-            temporary.replace(file)
+            # Synced: after a power cut an empty file would refuse every further start.
+            write_file(file, f"{json.dumps({'data_format': DATA_FORMAT})}\n".encode(), 0o644)
+            sync_directory(self.path)
             return
         try:
             found = int(json.loads(file.read_text(encoding="utf-8"))["data_format"])

@@ -74,24 +74,33 @@ class ChildProcess:
             OSError: It cannot be started.
         """
         command = self._command
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(CHILD),
-            str(os.getpid()),
-            str(int(command.death_signal)),
-            command.user or "",
-            "--",
-            *command.arguments,
-            env={**os.environ, **command.environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=self._inherit,
-            limit=MAX_LINE_BYTES,
-        )
+        # Without our word it ends: where asyncio fails after the fork, for want of a thread or a descriptor, nobody
+        # has the process in hand.
+        waits, go = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                str(CHILD),
+                str(os.getpid()),
+                str(int(command.death_signal)),
+                command.user or "",
+                str(waits),
+                "--",
+                *command.arguments,
+                env={**os.environ, **command.environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(*self._inherit, waits),
+                limit=MAX_LINE_BYTES,
+            )
+            os.write(go, b"\n")
+        finally:
+            os.close(waits)
+            os.close(go)
         if self._process.stdout is not None:
             self._reader = asyncio.create_task(self._read(self._process.stdout))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.shared.auth.key_folder import JWKS_FILE, KeyFolder, write_file
-from services.shared.errors import AirisError, FailedPreconditionError
+from services.shared.errors import FailedPreconditionError
 from services.supervisor.authentication import PlatformTokens
 
 LOOK_SECONDS = 1.0
@@ -56,5 +56,6 @@ class Publication:
             except TimeoutError:
                 try:
                     await asyncio.to_thread(self.update)
-                except (AirisError, OSError) as error:
+                except Exception as error:
+                    # Whatever it is, it must not be the last look.
                     log(f"keys and tokens cannot be published: {error}")

@@ -100,7 +100,7 @@ class Keeper:
     async def _keep(self) -> None:
         while True:
             started = asyncio.get_running_loop().time()
-            reason = await self._run_once()
+            reason = await self._run_until_it_ends()
             if asyncio.get_running_loop().time() - started >= self._backoff.stable:
                 self._deaths = 0
             self._deaths += 1
@@ -112,6 +112,21 @@ class Keeper:
             self._become("backing off")
             await asyncio.sleep(pause)
             self.restarts += 1
+
+    async def _run_until_it_ends(self) -> str:
+        """As `_run_once`. After the first start whatever goes wrong with it counts as its end: nobody else would hear
+        of it, and it would never be started again."""
+        try:
+            return await self._run_once()
+        except Exception as error:
+            if not self._first.done():
+                raise
+            if self.process is not None and self.process.running:
+                try:
+                    await self.process.stop()
+                except Exception:
+                    self.process.kill()
+            return f"could not be kept running ({type(error).__name__}: {error})"
 
     async def _run_once(self) -> str:
         """Runs it until it ends; returns how it ended, as the rest of a sentence."""
@@ -168,7 +183,13 @@ class Keeper:
         while not ended.done():
             await asyncio.wait({ended}, timeout=WATCH_SECONDS)
             if self.program.probe is not None and not ended.done():
-                healthy = await self.program.probe()
+                try:
+                    healthy = await self.program.probe()
+                except Exception as error:
+                    # Of the supervisor itself: the program may be well.
+                    if self.state != "unhealthy":
+                        self._log("airis", f"{self.program.name} cannot be asked ({type(error).__name__}: {error})")
+                    healthy = False
                 self._become("healthy" if healthy else "unhealthy")
 
     def _become(self, state: str) -> None:

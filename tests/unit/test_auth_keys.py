@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from services.shared.auth.jwks import JwksFile
 from services.shared.auth.key_folder import PUBLISH_SECONDS, KeyFolder
 from services.shared.auth.tokens import MAX_LIFETIME, TokenVerifier
 from services.shared.errors import AirisError, FailedPreconditionError, InvalidArgumentError
+from services.supervisor import authentication
 from services.supervisor.authentication import RENEW_BEFORE_SECONDS, PlatformTokens
 
 
@@ -238,6 +241,49 @@ def test_a_renewal_that_fails_is_tried_again_a_minute_later(world: World, tmp_pa
     hidden.rename(private)
     world.clock.advance(60)
     assert tokens.mint_when_due()
+
+
+def test_tokens_of_a_clock_that_was_ahead_are_replaced_when_it_is_right(world: World, tmp_path: Path) -> None:
+    tokens = PlatformTokens(world.keys, tmp_path, world.clock)
+    world.clock.now += 9 * 3600
+    tokens.mint()
+    world.clock.now -= 9 * 3600
+    assert not world.is_valid(tokens.telemetry.read_text().strip())
+    assert tokens.mint_when_due()
+    assert world.is_valid(tokens.telemetry.read_text().strip())
+    assert not tokens.mint_when_due()
+
+
+def test_a_renewal_that_fails_after_a_clock_was_put_right_waits_a_minute_too(world: World, tmp_path: Path) -> None:
+    tokens = PlatformTokens(world.keys, tmp_path, world.clock)
+    world.clock.now += 9 * 3600
+    tokens.mint()
+    world.clock.now -= 9 * 3600
+    next(world.keys.path.glob("*.pem")).rename(tmp_path / "hidden.pem")
+    with pytest.raises(FailedPreconditionError):
+        tokens.mint_when_due()
+    assert not tokens.mint_when_due()
+
+
+async def test_the_renewal_goes_on_whatever_has_gone_wrong_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, lines, renewed = PlatformTokens(world.keys, tmp_path, world.clock), [], asyncio.Event()
+
+    async def to_thread(work: Callable[[], object]) -> None:
+        if not lines:
+            raise RuntimeError("can't start new thread")
+        work()
+        renewed.set()
+
+    monkeypatch.setattr(authentication, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    keeping = asyncio.create_task(tokens.keep(lambda name, line: lines.append(line)))
+    async with asyncio.timeout(10):
+        await renewed.wait()
+    keeping.cancel()
+    assert lines == ["the platform's own tokens cannot be renewed: can't start new thread"]
+    assert world.is_valid(tokens.telemetry.read_text().strip())
 
 
 def test_the_environment_of_the_platform_holds_no_token(world: World, tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ def test_tokens_are_replaced_before_they_expire_and_new_keys_at_once(tmp_path: P
     assert claims["exp"] > clock.now + 3000
 
 
+def test_tokens_of_a_clock_that_was_ahead_are_replaced_when_it_is_right(tmp_path: Path) -> None:
+    clock = Clock()
+    keys, into, publication = published(tmp_path, clock)
+    keys.init()
+    clock.now += 9 * 3600
+    publication.update()
+    clock.now -= 9 * 3600
+    publication.update()
+    for name in ("alerts", "telemetry"):
+        token = (into / f"tokens/{name}.jwt").read_text().strip()
+        assert jwt.decode(token, options={"verify_signature": False})["nbf"] == clock.now
+
+
 async def test_without_keys_it_ends_and_says_what_to_do(tmp_path: Path) -> None:
     _, into, publication = published(tmp_path, Clock())
     with pytest.raises(FailedPreconditionError, match="airis auth init"):

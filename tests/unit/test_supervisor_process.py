@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from services.supervisor import supervisor as supervisor_module
 from services.supervisor.process import ChildProcess, Command, run_to_end
 from services.supervisor.program import Program, StartError
 from services.supervisor.supervisor import Backoff, Supervisor, together
@@ -116,6 +118,83 @@ async def test_a_program_that_dies_is_started_again_and_the_others_stay(supervis
     assert first.restarts == 1
     assert ("airis", "a was ended by SIGKILL; it is started again in 0.02 s") in log.lines
     assert (other.process.pid, other.restarts) == (pid, 0)
+
+
+async def test_what_goes_wrong_with_a_probe_is_told_and_the_program_goes_on(
+    supervisor: Supervisor, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "WATCH_SECONDS", 0.02)
+    wrong: list[Exception] = []
+    asked_again = asyncio.Event()
+
+    async def probe() -> bool:
+        if wrong:
+            raise wrong.pop()
+        asked_again.set()
+        return True
+
+    await supervisor.start([program("a", probe=probe)])
+    (keeper,) = supervisor.keepers
+    first = keeper.process
+    assert first is not None
+    await log.wait_for("a", "up")
+    wrong.append(RuntimeError("can't start new thread"))
+    await log.wait_for("airis", "a cannot be asked (RuntimeError: can't start new thread)")
+    asked_again.clear()
+    async with asyncio.timeout(10):
+        await asked_again.wait()
+    assert first.running
+    assert keeper.restarts == 0
+
+
+async def test_what_goes_wrong_while_it_is_prepared_does_not_end_the_restarts(supervisor: Supervisor, log: Log) -> None:
+    prepared = []
+
+    async def prepare() -> None:
+        prepared.append("a")
+        if len(prepared) == 2:
+            raise ValueError("no such thing")
+
+    await supervisor.start([program("a", prepare=prepare)])
+    (keeper,) = supervisor.keepers
+    await log.wait_for("a", "up")
+    assert keeper.process is not None
+    os.kill(keeper.process.pid or 0, signal.SIGKILL)
+    await log.wait_for("a", "up", count=2)
+    assert len(prepared) == 3
+    assert [line for name, line in log.lines if "ValueError: no such thing" in line] != []
+
+
+async def test_what_goes_wrong_before_it_has_ever_worked_is_told_to_who_starts_it(supervisor: Supervisor) -> None:
+    async def prepare() -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        await supervisor.start([program("a", prepare=prepare)])
+
+
+async def test_a_child_that_could_not_be_taken_in_hand_never_becomes_the_program(
+    supervisor: Supervisor, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    await supervisor.start([program("a", f"open({str(ran)!r}, 'a').write('x')\n{FOREVER}")])
+    (keeper,) = supervisor.keepers
+    await log.wait_for("a", "up")
+    refused, start = [], threading.Thread.start
+
+    def refuse_once(thread: threading.Thread) -> None:
+        # The child has been forked by then.
+        if thread.name.startswith("asyncio-waitpid") and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    assert keeper.process is not None
+    os.kill(keeper.process.pid or 0, signal.SIGKILL)
+    await log.wait_for("a", "up", count=2)
+    assert len(refused) == 1
+    assert ran.read_text() == "xx"
 
 
 async def test_restarts_slow_down_while_a_program_keeps_dying(supervisor: Supervisor, log: Log) -> None:

