@@ -4,7 +4,7 @@
 # make servers  gets the real servers     make test-servers  runs the tests that need them
 # make bench-peers  measures others' servers beside ours
 # make bench-growth, bench-soak, bench-overload, bench-availability  an hour, 30 minutes, three times the load, kills
-# make faults  the whole matrix of docs/faults.md; with SEED=… the same again
+# make faults  gets the real servers, runs the whole matrix of docs/faults.md; with SEED=… the same again
 # make fuzz    a million hostile inputs; with SEED=… the same again, with INPUTS=… fewer
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -39,7 +39,7 @@ servers: setup
 test-servers: setup
 	$(BIN)/python -m pytest -m "servers and not faults"
 
-faults: setup
+faults: servers
 	FAULTS_SEED=$(SEED) $(BIN)/python -m pytest tests/faults
 
 fuzz: setup
@@ -70,7 +70,7 @@ bench: setup
 	$(BIN)/python -m bench
 
 bench-peers: setup
-	$(BIN)/python -m bench.peers fetch
+	-$(BIN)/python -m bench.peers fetch
 	$(BIN)/python -m bench.peers run
 
 bench-resilience: setup

@@ -23,11 +23,11 @@ from bench import goals, startup
 from bench.airis_target import AirisTarget
 from bench.bare_target import BareTarget
 from bench.environment import environment
-from bench.folders import absolute
+from bench.folders import absolute, work_folder
 from bench.payloads import base_before
 from bench.report import print_report, run_line
 from bench.report_html import page
-from bench.results import CALLS, NEW_SERIES, Results
+from bench.results import CALLS, MANY_SERIES, NEW_SERIES, Results
 from bench.runner import Options, quick, run_ingestion
 from bench.target import Target
 
@@ -43,13 +43,9 @@ def _ingestion(name: str, results: Results, given: argparse.Namespace, options: 
     results.runs += run_ingestion(targets(given), [name], options, lambda run: print(run_line(run), flush=True))
 
 
-def _calls(results: Results, given: argparse.Namespace, options: Options) -> None:
-    results.runs += run_ingestion(targets(given), [CALLS], options, lambda run: print(run_line(run), flush=True))
-
-
-def _new_series(results: Results, given: argparse.Namespace, options: Options) -> None:
+def _stored(name: str, results: Results, given: argparse.Namespace, options: Options) -> None:
     storing = [target for target in targets(given) if target.stores]
-    results.runs += run_ingestion(storing, [NEW_SERIES], options, lambda run: print(run_line(run), flush=True))
+    results.runs += run_ingestion(storing, [name], options, lambda run: print(run_line(run), flush=True))
 
 
 def _start(results: Results, given: argparse.Namespace, options: Options) -> None:
@@ -61,6 +57,7 @@ def _start(results: Results, given: argparse.Namespace, options: Options) -> Non
 
 def _journal(results: Results, given: argparse.Namespace, options: Options) -> None:
     command = [sys.executable, "-m", "bench.journal", "--seconds", "1" if given.quick else "5"]
+    command += ["--directory", str(options.work)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     results.journal = json.loads(done.stdout)
 
@@ -81,8 +78,9 @@ PARTS: dict[str, Part] = {
     "metrics": partial(_ingestion, "metrics"),
     "logs": partial(_ingestion, "logs"),
     "traces": partial(_ingestion, "traces"),
-    "new-series": _new_series,
-    "calls": _calls,
+    "new-series": partial(_stored, NEW_SERIES),
+    "many-series": partial(_stored, MANY_SERIES),
+    "calls": partial(_ingestion, CALLS),
     "start": _start,
     "journal": _journal,
     "queries": _queries,
@@ -118,16 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What was started is stopped, and its folder removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     given.results.mkdir(parents=True, exist_ok=True)
+    work = work_folder(given.work_dir, given.results)
     options = Options(
         base_ns=base_before(time.time_ns(), _BASE_HOURS),
         repeats=given.repeats,
         seconds=given.seconds,
         latency_seconds=given.seconds,
-        work=given.work_dir,
+        work=work,
     )
     if given.quick:
         options = quick(options)
-    results = Results(environment(), {**asdict(options), "targets": given.targets, "parts": given.only})
+    results = Results(environment(work), {**asdict(options), "targets": given.targets, "parts": given.only})
     for name in given.only:
         print(f"— {name}", flush=True)
         try:

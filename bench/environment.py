@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from bench.folders import file_system
+
 _PACKAGES = (
     "grpcio",
     "protobuf",
@@ -25,13 +27,18 @@ _PACKAGES = (
 )
 
 
-def environment() -> dict[str, str]:
-    """For people, in the order in which it is shown."""
+def environment(work: Path) -> dict[str, str]:
+    """For people, in the order in which it is shown.
+
+    Args:
+        work: Where data folders are made.
+    """
     found = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "processor": _processor(),
-        "cores": str(os.cpu_count()),
+        "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "file system": file_system(work) or "unknown",
         "kernel": platform.release(),
         "load average": f"{os.getloadavg()[0]:.1f} before the first run",
         "Python": platform.python_version(),

@@ -48,11 +48,21 @@ class Outcome:
 _PER_CPU_SECOND = {"metrics": (600_000, 1_000_000), "traces": (150_000,), "logs": (200_000,)}
 _BYTES_PER_ITEM = {"metrics": 2.0, "traces": 40.0, "logs": 40.0}
 _ITEMS = {"metrics": "points", "traces": "spans", "logs": "lines"}
+# How many times the items per CPU-second of a peer, whose name begins so.
+_PEERS = (
+    ("metrics", "Prometheus", 1.0),
+    ("metrics", "VictoriaMetrics", 1.0),
+    ("traces", "Jaeger 2.13, memory", 1.0),
+    ("traces", "Jaeger 2.13, badger", 10.0),
+    ("logs", "VictoriaLogs", 1.0),
+    ("logs", "Elasticsearch", 10.0),
+)
 
 
 def outcomes(results: Results, ours: str = "AIRIS") -> list[Outcome]:
-    """Every goal, beside the figure of the target that is called `ours`."""
-    return [*_of_ingestion(results, ours), *_of_calls(results, ours), *_of_start(results), *_of_queries(results)]
+    """Every goal of the parts that ran, beside the figure of the target that is called `ours`."""
+    groups = (_of_ingestion(results, ours), _of_peers(results, ours), _of_calls(results, ours), _of_start(results))
+    return [outcome for group in (*groups, _of_queries(results)) for outcome in group]
 
 
 def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
@@ -78,8 +88,21 @@ def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
     yield Outcome("a million new series in a row", "series/s", 200_000, True, figure(NEW_SERIES, "per_second"))
 
 
+def _of_peers(results: Results, ours: str) -> Iterator[Outcome]:
+    for signal, name, times in _PEERS:
+        own = results.row(signal, ours)
+        for row in results.rows():
+            if own and row.signal == signal and row.target.startswith(name):
+                theirs = row.per_cpu_second.median
+                share = own.per_cpu_second.median / theirs if theirs else math.nan
+                what = f"{signal}: {_ITEMS[signal]} per server CPU-second, of those of {row.target}"
+                yield Outcome(what, "times", times, True, share)
+
+
 def _of_calls(results: Results, ours: str) -> Iterator[Outcome]:
     envoy, direct, bare = (results.row(CALLS, name) for name in (ours, f"{ours} without Envoy", "bare grpc.aio"))
+    if not (envoy or direct or bare):
+        return
     share = direct.per_cpu_second.median / bare.per_cpu_second.median if direct and bare else math.nan
     added = envoy.half_p50_ms.median - direct.half_p50_ms.median if envoy and direct else math.nan
     calls, p95 = (envoy.per_second.median, envoy.peak_p95_ms.median) if envoy else (math.nan, math.nan)
@@ -90,8 +113,11 @@ def _of_calls(results: Results, ours: str) -> Iterator[Outcome]:
 
 
 def _of_start(results: Results) -> Iterator[Outcome]:
+    if not results.start:
+        return
+
     def worst(name: str) -> float:
-        return max((each[name] for each in results.start), default=math.nan)
+        return max(each[name] for each in results.start)
 
     yield Outcome("start on a new folder until ready", "s", 6.0, False, worst("first_start_seconds"))
     yield Outcome("start on its data until ready", "s", 6.0, False, worst("start_seconds"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.load import LoadGenerator, LoadResult, Phase
-from bench.target import Target, TargetError
+from bench.target import Auditable, Target, TargetError
 
 _POLL_SECONDS, _ANSWER_SECONDS = 0.25, 60.0
 _QUIET_SHARE, _QUIET_SECONDS = 0.15, 3.0
@@ -29,13 +29,14 @@ class Plan:
         signal: "metrics", "logs" or "traces".
         seconds: How long the peak is measured.
         latency_seconds: How long half the peak is offered.
-        warm_up_seconds: How long load goes before the clock starts.
+        warm_up_seconds: How long load goes before the clock starts, at most.
         in_flight: Requests at once for the peak. Not more for metrics than a sweep has requests, so that each series
             stays in order: a store may refuse points out of it.
-        settle_seconds: How long what is acknowledged may take until it can be read back.
+        settle_seconds: How long what is acknowledged may take until it can be read back; longer is a failed run.
         merge_seconds: How long the target may go on working after that before its disk is measured.
         requests: How many requests make the peak at most.
         latency_rate: How many requests a second are offered in place of half the peak.
+        warm_up_requests: How many requests go before the clock starts, at most.
     """
 
     signal: str
@@ -43,10 +44,11 @@ class Plan:
     latency_seconds: float
     warm_up_seconds: float = 2.0
     in_flight: int = 10
-    settle_seconds: float = 120.0
+    settle_seconds: float = 300.0
     merge_seconds: float = 60.0
     requests: int | None = None
     latency_rate: float | None = None
+    warm_up_requests: int | None = None
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Run:
         bytes_per_item: What stays on disk: of the tables with their indexes, where the target tells; else of all files.
         files_per_item: Bytes of all files: also of a journal, and of merged parts that wait for their removal.
         memory_bytes: PSS after the peak.
-        generator_cpu_seconds: What the load generator took at the peak.
+        generator_busy: The share of the peak in which the load generator's processes were busy.
         foreign_cores: How many cores other programs of the machine were busy with at the peak, on average.
         audit: Counts of the stopped store.
         table_bytes_per_item: Of each table, where the target tells.
@@ -95,13 +97,17 @@ class Run:
     bytes_per_item: float = math.nan
     files_per_item: float = math.nan
     memory_bytes: int = 0
-    generator_cpu_seconds: float = math.nan
+    generator_busy: float = math.nan
     foreign_cores: float = math.nan
     errors: dict[str, int] = field(default_factory=dict)
     audit: Mapping[str, int] = field(default_factory=dict)
     table_bytes_per_item: Mapping[str, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     output: str = ""
+
+    def fault_lines(self) -> list[str]:
+        """Each of `faults`, and of which run it is."""
+        return [f"{self.signal}, {self.target}, repeat {self.repeat}: {fault}" for fault in self.faults]
 
 
 def faults_of(acknowledged: int, unknown: int, stored: int, audit: Mapping[str, int]) -> list[str]:
@@ -122,8 +128,13 @@ def faults_of(acknowledged: int, unknown: int, stored: int, audit: Mapping[str, 
     return found
 
 
-def read_back(target: Target, signal: str) -> int:
+def read_back(target: Target, signal: str, ask: Callable[[], None] = lambda: None) -> int:
     """How many items of a signal a target says it stores.
+
+    Args:
+        target: Runs.
+        signal: One that it takes.
+        ask: Called before each attempt.
 
     Raises:
         TargetError: It does not say within a minute.
@@ -132,6 +143,7 @@ def read_back(target: Target, signal: str) -> int:
     ends = time.monotonic() + _ANSWER_SECONDS
     while True:
         try:
+            ask()
             return target.stored(signal)
         except TargetError:
             if time.monotonic() > ends:
@@ -184,7 +196,7 @@ class IngestRun:
         plan, target = self._plan, self._target
         empty = target.disk_bytes()
         if plan.warm_up_seconds:
-            self._send(plan.warm_up_seconds)
+            self._send(plan.warm_up_seconds, requests=plan.warm_up_requests)
             self._settle()
         peak = self._peak()
         if plan.latency_seconds:
@@ -223,7 +235,7 @@ class IngestRun:
         spent = processes.cpu_seconds(pids) - server - self._counting_cpu_seconds
         run.per_cpu_second = result.acknowledged / max(0.01, spent)
         run.acknowledgement_ms = _latencies(result)
-        run.generator_cpu_seconds = result.generator_cpu_seconds
+        run.generator_busy = result.generator_busy
         return result
 
     def _send(
@@ -251,14 +263,20 @@ class IngestRun:
         if self._target.stores:
             while not self._all_is_there():
                 if time.monotonic() - began > self._plan.settle_seconds:
+                    self.run.faults.append(f"not all could be read back within {self._plan.settle_seconds:.0f} s")
                     break
                 time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
     def _all_is_there(self) -> bool:
         # The last count is no cost of storing: then all is stored, and some targets have to read it all to count it.
-        before = processes.cpu_seconds(self._target.pids())
-        stored = read_back(self._target, self._plan.signal)
+        before = 0.0
+
+        def ask() -> None:
+            nonlocal before
+            before = processes.cpu_seconds(self._target.pids())
+
+        stored = read_back(self._target, self._plan.signal, ask)
         self._counting_cpu_seconds = processes.cpu_seconds(self._target.pids()) - before
         return stored >= self.run.acknowledged
 
@@ -273,11 +291,11 @@ class IngestRun:
 
     def _after_it_stopped(self) -> None:
         run, signal = self.run, self._plan.signal
-        if audit := getattr(self._target, "audit", None):
-            run.audit = audit(signal)
+        if isinstance(self._target, Auditable):
+            run.audit = self._target.audit(signal)
             run.faults += faults_of(run.acknowledged, run.unknown, run.stored, run.audit)
-            # What the first check found is found again.
-            run.faults = list(dict.fromkeys(run.faults))
+        # What was found once may be found again.
+        run.faults = list(dict.fromkeys(run.faults))
         if table_bytes := getattr(self._target, "table_bytes", None):
             sizes = table_bytes(signal)
             run.table_bytes_per_item = {table: size / max(1, run.stored) for table, size in sizes.items()}

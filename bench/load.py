@@ -43,6 +43,7 @@ class LoadResult:
         seconds: From the start to the last answer.
         next_number: The number that the next phase may begin with.
         generator_cpu_seconds: What the generator itself took.
+        generator_processes: How many took it.
     """
 
     acknowledged: int
@@ -54,6 +55,12 @@ class LoadResult:
     seconds: float
     next_number: int
     generator_cpu_seconds: float
+    generator_processes: int
+
+    @property
+    def generator_busy(self) -> float:
+        """The share of the time in which the generator's processes were busy; near 1, it limits what is measured."""
+        return self.generator_cpu_seconds / self.generator_processes / self.seconds if self.seconds else 0.0
 
     @property
     def per_second(self) -> float:
@@ -137,7 +144,7 @@ class LoadGenerator:
         began()
         within = phase.seconds + 3 * REQUEST_SECONDS
         tallies = [tally for _, pipe in self._workers for tally in self._receive(pipe, within)]
-        return _sum(phase, tallies, begin, cpu_seconds(self.pids) - before)
+        return _sum(phase, tallies, begin, cpu_seconds(self.pids) - before, self._count)
 
     def _receive(self, pipe: Connection, within: float) -> list[Tally]:
         try:
@@ -149,7 +156,7 @@ class LoadGenerator:
         return answer
 
 
-def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float) -> LoadResult:
+def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float, processes: int) -> LoadResult:
     errors: Counter[str] = Counter()
     for tally in tallies:
         errors.update(tally.errors)
@@ -166,6 +173,7 @@ def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float) -> LoadRe
         seconds=max(0.0, max(tally.ended for tally in tallies) - begin),
         next_number=phase.first + rounds * phase.in_flight,
         generator_cpu_seconds=cpu,
+        generator_processes=processes,
     )
 
 

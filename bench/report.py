@@ -13,6 +13,8 @@ from bench.results import Results, Row, Spread
 
 BUSY_CORES = 0.2
 """Other programs took more than so many cores on average: the figures of that run are too low."""
+BUSY_GENERATOR = 0.9
+"""The load generator's processes were busy for more than this share of a peak: the server could have taken more."""
 
 
 def number(value: float) -> str:
@@ -67,6 +69,10 @@ def print_report(results: Results, console: Console, ours: str = "AIRIS") -> Non
     console.print(_goals(outcomes(results, ours)))
     if any(row.foreign_cores.highest > BUSY_CORES for row in results.rows()):
         console.print("[yellow]Other programs kept the machine busy: figures by the second are too low.[/]")
+    if any(row.generator_busy.highest > BUSY_GENERATOR for row in results.rows()):
+        console.print(
+            "[yellow]The load generator was busy all the time of some peaks: those servers could take more.[/]"
+        )
     for fault in results.all_faults():
         console.print(f"[bold red]FAILED[/] {fault}")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.ingest import Run
 
-NEW_SERIES, CALLS = "new series", "calls"
+NEW_SERIES, MANY_SERIES, CALLS = "new series", "1M series", "calls"
+"""What is measured beside the signals; all are metrics."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """The repeats of one signal and one target."""
+    """The repeats of one signal and one target; `faults` are of all, figures of those that did not fail."""
 
     signal: str
     target: str
@@ -50,6 +51,7 @@ class Row:
     bytes_per_item: Spread
     memory_bytes: Spread
     foreign_cores: Spread
+    generator_busy: Spread
     faults: tuple[str, ...]
 
 
@@ -90,10 +92,7 @@ class Results:
 
     def all_faults(self) -> list[str]:
         """Whatever failed; empty: nothing was lost or doubled, and everything ran."""
-        of_runs = [
-            f"{run.signal}, {run.target}, repeat {run.repeat}: {fault}" for run in self.runs for fault in run.faults
-        ]
-        return of_runs + self.faults
+        return [fault for run in self.runs for fault in run.fault_lines()] + self.faults
 
     def write(self, path: Path, goals: Iterable[Mapping[str, Any]]) -> None:
         """Writes everything as JSON."""
@@ -102,23 +101,26 @@ class Results:
 
 
 def _row(signal: str, target: str, runs: list[Run]) -> Row:
+    sound = [run for run in runs if not run.faults]
+
     def half(name: str) -> Spread:
-        return spread(run.half_peak_ms.get(name, math.nan) for run in runs)
+        return spread(run.half_peak_ms.get(name, math.nan) for run in sound)
 
     return Row(
         signal=signal,
         target=target,
-        per_second=spread(run.per_second for run in runs),
-        per_cpu_second=spread(run.per_cpu_second for run in runs),
-        readable_per_second=spread(run.readable_per_second for run in runs),
-        half_peak_refused=spread(run.half_peak_refused for run in runs),
+        per_second=spread(run.per_second for run in sound),
+        per_cpu_second=spread(run.per_cpu_second for run in sound),
+        readable_per_second=spread(run.readable_per_second for run in sound),
+        half_peak_refused=spread(run.half_peak_refused for run in sound),
         half_p50_ms=half("p50"),
         half_p95_ms=half("p95"),
         half_p99_ms=half("p99"),
-        peak_p95_ms=spread(run.acknowledgement_ms.get("p95", math.nan) for run in runs),
-        bytes_per_item=spread(run.bytes_per_item for run in runs),
-        memory_bytes=spread(float(run.memory_bytes) if run.memory_bytes else math.nan for run in runs),
-        foreign_cores=spread(run.foreign_cores for run in runs),
+        peak_p95_ms=spread(run.acknowledgement_ms.get("p95", math.nan) for run in sound),
+        bytes_per_item=spread(run.bytes_per_item for run in sound),
+        memory_bytes=spread(float(run.memory_bytes) if run.memory_bytes else math.nan for run in sound),
+        foreign_cores=spread(run.foreign_cores for run in sound),
+        generator_busy=spread(run.generator_busy for run in sound),
         faults=tuple(fault for run in runs for fault in run.faults),
     )
 

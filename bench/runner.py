@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 from bench.ingest import IngestRun, Plan, Run
 from bench.load import LoadGenerator
 from bench.payloads import payloads
-from bench.results import CALLS, NEW_SERIES
+from bench.results import CALLS, MANY_SERIES, NEW_SERIES
 from bench.target import SIGNALS, Target, TargetError
 
-_SERIES, _NEW_SERIES = 10_000, 1_000_000
+_SERIES, _MANY_SERIES = 10_000, 1_000_000
+# Of a sweep over all series; a million new ones take half a minute.
+_SWEEP_SECONDS = 120.0
 # Few enough that calls hardly wait for each other.
 _CALLS_A_SECOND = 100.0
 _CALLS_IN_FLIGHT = 32
+# A process of the load generator sends some 4,000 calls a second; of everything else more than a server takes.
+_MOST_GENERATORS = 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Options:
         warm_up_seconds: Before both.
         merge_seconds: How long merges may go on before disks are measured.
         in_flight: Requests at once for logs and traces. Metrics have as many as one sweep over the series, 10.
-        new_series: How many new series the run of that name brings; a multiple of 1,000.
+        many_series: How many series the runs "new series" and "1M series" have; a multiple of 1,000.
         work: Where data folders are made; None: where the system keeps temporary files.
     """
 
@@ -41,7 +46,7 @@ class Options:
     warm_up_seconds: float = 3.0
     merge_seconds: float = 60.0
     in_flight: int = 16
-    new_series: int = _NEW_SERIES
+    many_series: int = _MANY_SERIES
     work: Path | None = None
 
 
@@ -57,17 +62,19 @@ def run_ingestion(
 
     Args:
         targets: Not started. What each is given is the same bytes.
-        signals: Some of "metrics", "logs", "traces", "new series" and "calls"; the last two are metrics.
+        signals: Some of "metrics", "logs", "traces", "new series", "1M series" and "calls"; the last three are metrics.
         options: How runs go.
         report: Called after each run.
     """
     runs = []
     for signal in signals:
         able = [target for target in targets if _sent(signal) in target.signals]
-        series = options.new_series if signal == NEW_SERIES else _SERIES
+        series = options.many_series if signal in (NEW_SERIES, MANY_SERIES) else _SERIES
         if not able:
             continue
-        with LoadGenerator(CALLS if signal == CALLS else _sent(signal), options.base_ns, series) as load:
+        with LoadGenerator(
+            CALLS if signal == CALLS else _sent(signal), options.base_ns, series, _generators(signal)
+        ) as load:
             for repeat in range(options.repeats):
                 # Another one begins each time: the first of a round has the quietest disk.
                 for target in able[repeat % len(able) :] + able[: repeat % len(able)]:
@@ -77,14 +84,22 @@ def run_ingestion(
     return runs
 
 
+def _generators(signal: str) -> int:
+    return max(2, min(_MOST_GENERATORS, len(os.sched_getaffinity(0)) // 2)) if signal == CALLS else 2
+
+
 def _sent(signal: str) -> str:
     return signal if signal in SIGNALS else "metrics"
 
 
 def _plan(signal: str, options: Options) -> Plan:
+    sweep = payloads("metrics", options.base_ns, options.many_series).period
     if signal == NEW_SERIES:
-        requests = payloads("metrics", options.base_ns, options.new_series).period
-        return Plan("metrics", 120.0, 0.0, 0.0, merge_seconds=options.merge_seconds, requests=requests)
+        return Plan("metrics", _SWEEP_SECONDS, 0.0, 0.0, merge_seconds=options.merge_seconds, requests=sweep)
+    if signal == MANY_SERIES:
+        # What is measured are series that are known.
+        times = (options.seconds, options.latency_seconds, _SWEEP_SECONDS)
+        return Plan("metrics", *times, merge_seconds=options.merge_seconds, warm_up_requests=sweep)
     if signal == CALLS:
         times = (options.seconds, options.latency_seconds, options.warm_up_seconds)
         return Plan("metrics", *times, _CALLS_IN_FLIGHT, merge_seconds=0.0, latency_rate=_CALLS_A_SECOND)

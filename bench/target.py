@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 SIGNALS = ("metrics", "logs", "traces")
 
@@ -82,8 +82,9 @@ class Target(Protocol):
         """Ends it; does nothing when it does not run. The folder belongs to the runner."""
 
 
+@runtime_checkable
 class Auditable(Protocol):
-    """A target whose store can be counted from outside once it has stopped; the runner asks if there is `audit`."""
+    """A target whose store can be counted from outside once it has stopped."""
 
     def audit(self, signal: str) -> Mapping[str, int]:
         """Counts that must each equal what was acknowledged, by what was counted: "distinct", "one-minute rollup"."""

@@ -1,7 +1,7 @@
 """`python -m bench.peers fetch` fills the cache with the peers; `python -m bench.peers run` measures them beside ours.
 
 `run` prints a table, and writes `results.json` and `results.html`. It exits with 1 if ours lost or doubled an item, or
-something did not run. What a peer loses when it is killed is its figure, and no failure.
+did not run; what failed of a peer is told. What a peer loses when it is killed is its figure, and no failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.airis_target import AirisTarget
 from bench.bare_target import BareTarget
 from bench.environment import environment
-from bench.folders import absolute
+from bench.folders import absolute, work_folder
 from bench.payloads import base_before
 from bench.peers import questions_airis, questions_peers
 from bench.peers.catalogue import PEERS, recipes
@@ -63,15 +63,16 @@ def _fetch(names: list[str]) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     given.results.mkdir(parents=True, exist_ok=True)
+    work = work_folder(given.work_dir, given.results)
     options = Options(
         base_ns=base_before(time.time_ns(), _BASE_HOURS),
         repeats=given.repeats,
         seconds=given.seconds,
         latency_seconds=given.seconds,
         merge_seconds=given.merge_seconds,
-        work=given.work_dir,
+        work=work,
     )
-    measured = PeerResults(Results(environment(), {**asdict(options), "targets": given.targets}))
+    measured = PeerResults(Results(environment(work), {**asdict(options), "targets": given.targets}))
     for signal in given.signals:
         runs = run_ingestion(_targets(given), [signal], options, lambda run: print(run_line(run), flush=True))
         measured.results.runs += runs
@@ -80,21 +81,21 @@ def _run(given: argparse.Namespace) -> int:
         for signal in given.signals:
             measured.kills += measure_kills(
                 _targets(given), [signal], options.base_ns, given.kill_seconds,
-                lambda killed: print(kill_line(killed), flush=True), given.work_dir,
+                lambda killed: print(kill_line(killed), flush=True), work,
             )  # fmt: skip
             write(measured, given.results)
     for signal in given.signals if given.questions else ():
         data = Data(signal, options.base_ns, int(_QUESTION_REQUESTS[signal] * given.question_share))
         measured.questions += measure_questions(
             [pair for pair in _asked(given) if signal in pair[0].signals], data, given.questions,
-            lambda each: print(question_line(each), flush=True), given.work_dir,
+            lambda each: print(question_line(each), flush=True), work,
         )  # fmt: skip
         write(measured, given.results)
     console = Console(width=None if sys.stdout.isatty() else 180)
     print_report(measured.results, console)
     print_more(measured, console)
     print(f"{given.results / 'results.json'}, {given.results / 'results.html'}")
-    return 1 if measured.faults() else 0
+    return 1 if measured.own_faults() else 0
 
 
 def _targets(given: argparse.Namespace) -> list[Target]:

@@ -20,7 +20,7 @@ from deploy.servers import jaeger
 from deploy.servers.server import Server
 
 # More than it gets in a run; its memory is taken as traces come.
-MAX_TRACES = 1_000_000
+MAX_TRACES = 4_000_000
 _FIND_TRACES = "/jaeger.api_v3.QueryService/FindTraces"
 _PAST_SECONDS = 3 * 24 * 3600
 _DEADLINE_SECONDS = 300.0

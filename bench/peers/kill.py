@@ -1,6 +1,8 @@
 """What is lost when a server is killed under load: what it had acknowledged, less what it has after a restart.
 
 Requests without an answer may be stored or not, so that a small loss may hide behind them: at most what was in flight.
+A target that can be counted from outside, as ours, is counted so, too, once it has stopped: items, distinct ones, and
+rollups.
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from bench import processes
+from bench.ingest import read_back
 from bench.load import LoadGenerator, Phase
-from bench.target import Target, TargetError
+from bench.target import Auditable, Target, TargetError
 
 _AFTER_SECONDS = 0.5
 _POLL_SECONDS = 1.0
@@ -39,7 +42,8 @@ class Killed:
         stored: Items that it has after the restart.
         in_flight: Items of the requests that were under way: each may be stored.
         restart_seconds: Until it took requests again.
-        fault: Why it could not be measured; empty: it was.
+        audit: Further counts of the stopped store.
+        fault: Why it could not be measured, or that the counts differ; empty: neither.
     """
 
     target: str
@@ -48,17 +52,18 @@ class Killed:
     stored: int = 0
     in_flight: int = 0
     restart_seconds: float = 0.0
+    audit: Mapping[str, int] = field(default_factory=dict)
     fault: str = ""
 
     @property
     def lost(self) -> int:
-        """Items that were acknowledged and are not there."""
-        return max(0, self.acknowledged - self.stored)
+        """Items that were acknowledged and are not there, by the lowest count."""
+        return max(0, self.acknowledged - min([self.stored, *self.audit.values()]))
 
     @property
     def doubled(self) -> int:
-        """Items that are there beyond all that were sent."""
-        return max(0, self.stored - self.acknowledged - self.in_flight)
+        """Items that are there beyond all that were sent, by the highest count."""
+        return max(0, max([self.stored, *self.audit.values()]) - self.acknowledged - self.in_flight)
 
 
 def measure_kills(
@@ -118,7 +123,11 @@ def kill_under_load(target: Target, signal: str, load: LoadGenerator, seconds: f
         restart_seconds = time.monotonic() - began
         stored = settled(target, signal, result.acknowledged)
         in_flight = 10 * (result.acknowledged // max(1, len(result.latencies)))
-        return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds)
+        target.stop()
+        audit = target.audit(signal) if isinstance(target, Auditable) else {}
+        counts = {"read back": stored, **audit}
+        fault = "" if len(set(counts.values())) == 1 else f"its counts differ: {counts}"
+        return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds, audit, fault)
     finally:
         target.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -141,7 +150,7 @@ def settled(target: Target, signal: str, acknowledged: int) -> int:
     ends = time.monotonic() + _SETTLE_SECONDS
     stored, since = -1, time.monotonic()
     while time.monotonic() < min(ends, since + (_STEADY_SECONDS if stored < acknowledged else _COMPLETE_SECONDS)):
-        now = target.stored(signal)
+        now = read_back(target, signal)
         if now != stored:
             stored, since = now, time.monotonic()
         time.sleep(_POLL_SECONDS)

@@ -43,14 +43,22 @@ class PeerResults:
 
     def faults(self) -> list[str]:
         """What failed. That a peer lost something when it was killed did not."""
-        of_kills = [
-            f"{killed.signal}, {killed.target}, killed: "
-            f"{killed.fault or f'{killed.lost} acknowledged items are lost, {killed.doubled} doubled'}"
-            for killed in self.kills
-            if killed.fault or (killed.target == OURS and (killed.lost or killed.doubled))
-        ]
-        of_questions = [f"{each.question}, {each.target}: {each.fault}" for each in self.questions if each.fault]
-        return self.results.all_faults() + of_kills + of_questions
+        return [fault for _, fault in self._faults()]
+
+    def own_faults(self) -> list[str]:
+        """What of that is ours."""
+        return [fault for target, fault in self._faults() if target == OURS]
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        for run in self.results.runs:
+            yield from ((run.target, fault) for fault in run.fault_lines())
+        for killed in self.kills:
+            if killed.fault or (killed.target == OURS and (killed.lost or killed.doubled)):
+                fault = killed.fault or f"{killed.lost} acknowledged items are lost, {killed.doubled} doubled"
+                yield killed.target, f"{killed.signal}, {killed.target}, killed: {fault}"
+        for each in self.questions:
+            if each.fault:
+                yield each.target, f"{each.question}, {each.target}: {each.fault}"
 
 
 def kill_line(killed: Killed) -> str:

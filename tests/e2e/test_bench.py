@@ -45,7 +45,7 @@ def test_all_other_parts_run_wherever_results_go(tmp_path: Path) -> None:
             raise
     assert bench.returncode == 0, output[-4000:]
     tree = json.loads((tmp_path / "here" / "results.json").read_text())
-    assert {run["signal"] for run in tree["runs"]} == {"new series", "calls"}
+    assert {run["signal"] for run in tree["runs"]} == {"new series", "1M series", "calls"}
     assert tree["start"]
     assert tree["journal"]
     assert {figure["place"] for figure in tree["queries"]} == {"engine", "service", "grpc", "rest"}

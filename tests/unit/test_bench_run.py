@@ -9,8 +9,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
+import psutil
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsPartialSuccess,
@@ -19,9 +21,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from bench import processes
+from bench.folders import work_folder
 from bench.goals import Outcome, outcomes
 from bench.growth import Stage, grow, ratio
-from bench.ingest import Run, faults_of
+from bench.ingest import IngestRun, Plan, Run, faults_of
 from bench.load import LoadGenerator, Phase
 from bench.payloads import base_before, payloads
 from bench.report_html import page
@@ -188,6 +191,49 @@ def test_results_are_medians_with_their_spread_and_valid_json(tmp_path: Path) ->
     tree = json.loads((tmp_path / "results.json").read_text())
     assert tree["rows"][0]["per_cpu_second"] == {"median": 650_000, "lowest": 500_000, "highest": 700_000, "count": 3}
     assert tree["runs"][1]["bytes_per_item"] is None
+
+
+def test_a_failed_run_has_no_part_in_the_figures() -> None:
+    results = _results()
+    results.runs.append(Run("AIRIS", "metrics", 3, per_cpu_second=9e6, faults=["3 items are doubled"]))
+    row = results.row("metrics", "AIRIS")
+    assert row is not None
+    assert (row.per_cpu_second.highest, row.per_cpu_second.count) == (700_000, 3)
+    assert row.faults == ("3 items are doubled",)
+
+
+def test_peers_that_ran_have_their_goals_and_parts_that_did_not_have_none() -> None:
+    results = _results()
+    assert not any(
+        each.what.startswith(("calls", "start", "metrics: points per server CPU-second, of"))
+        for each in outcomes(results)
+    )
+    for name, figure in (("VictoriaMetrics 1.150", 1_000_000.0), ("Prometheus 3.15", 325_000.0)):
+        results.runs.append(Run(name, "metrics", 0, per_cpu_second=figure))
+    found = {each.what: each.verdict for each in outcomes(results)}
+    assert found["metrics: points per server CPU-second, of those of Prometheus 3.15"] == "reached"
+    assert found["metrics: points per server CPU-second, of those of VictoriaMetrics 1.150"] == "missed by 35 %"
+
+
+@pytest.mark.timeout(300)
+def test_what_cannot_be_read_back_in_time_is_a_failed_run(tmp_path: Path) -> None:
+    plan = Plan("logs", 0.5, 0.0, 0.0, settle_seconds=0.2, merge_seconds=0.0)
+    with LoadGenerator("logs", base_before(time.time_ns()), processes=1) as load:
+        run = IngestRun(_Counting("late", -1000), plan, load, 0, tmp_path).measure()
+    assert run.faults[0] == "not all could be read back within 0 s"
+    assert "are lost" in run.faults[1]
+
+
+def test_data_is_not_put_where_a_sync_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {tmp_path / "disk": "ext4", tmp_path / "memory": "tmpfs"}
+    mounts = [SimpleNamespace(mountpoint=str(folder), fstype=kind) for folder, kind in kinds.items()]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
+    results = tmp_path / "results"
+    for folder, expected in ((tmp_path / "disk", tmp_path / "disk"), (tmp_path / "memory", results / "work")):
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        assert work_folder(None, results) == expected
+        assert expected.is_dir()
+    assert work_folder(tmp_path / "memory" / "chosen", results) == tmp_path / "memory" / "chosen"
 
 
 def test_the_page_needs_nothing_else_and_escapes_names() -> None:

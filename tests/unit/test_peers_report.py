@@ -37,13 +37,32 @@ def test_more_than_was_sent_is_doubled() -> None:
     assert PeerResults(results(), [ours]).faults() == ["logs, AIRIS, killed: 0 acknowledged items are lost, 3 doubled"]
 
 
-def test_a_peer_that_did_not_run_is_a_failure() -> None:
+def test_a_peer_that_did_not_run_is_told_and_no_failure_of_ours() -> None:
     measured = PeerResults(results(), [Killed("Prometheus", "metrics", fault="no port")])
     measured.questions.append(Answered("rare word", "Elasticsearch", fault="no index"))
 
     assert measured.faults() == ["metrics, Prometheus, killed: no port", "rare word, Elasticsearch: no index"]
+    assert measured.own_faults() == []
     assert "FAILED: no port" in kill_line(measured.kills[0])
     assert kill_rows(measured.kills)[0][5] == "did not run"
+
+
+def test_whatever_failed_of_ours_is_a_failure() -> None:
+    lost = Run("AIRIS", "logs", 1, faults=["3 items are doubled"])
+    killed = Killed("AIRIS", "metrics", fault="its counts differ: {}")
+    asked = Answered("rare word", "AIRIS", fault="no answer")
+
+    assert PeerResults(results(lost), [killed], [asked]).own_faults() == [
+        "logs, AIRIS, repeat 1: 3 items are doubled",
+        "metrics, AIRIS, killed: its counts differ: {}",
+        "rare word, AIRIS: no answer",
+    ]
+
+
+def test_a_count_from_outside_tells_what_was_lost_or_doubled_too() -> None:
+    killed = Killed("AIRIS", "logs", acknowledged=10, stored=10, audit={"distinct": 9, "in minutes": 12})
+
+    assert (killed.lost, killed.doubled) == (1, 2)
 
 
 def test_kills_of_one_target_are_one_row_with_the_median() -> None:
