@@ -1,9 +1,11 @@
-"""A service that dies at a named point: `python tests/faults/armed.py metrics`, in place of `python -m services`.
+"""A service that dies, or stands still, at a named point: `python tests/faults/armed.py metrics`, in place of
+`python -m services`.
 
 The points are put around the program's own steps here, from outside: the program has nothing of them but the
 journal's `crash_point`, which does nothing unless it is handed in. What happens is said in the environment:
 
-- `FAULTS_POINT`: "before insert samples:3" ends the process by SIGKILL when it gets there the third time.
+- `FAULTS_POINT`: "before insert samples:3" ends the process by SIGKILL when it gets there the third time;
+  "before insert samples:3:SIGSTOP" sends it that signal instead.
 - `FAULTS_POINTS`: a named pipe from which further such lines are read, each of which replaces the one before.
 - `FAULTS_CLOCK`: a file with seconds, which are added to the clock; read again whenever it is asked.
 - `FAULTS_SYNC`: seconds that each sync of a file takes longer.
@@ -71,10 +73,10 @@ def _around(*steps: str) -> tuple[str, ...]:
 
 
 class Point:
-    """The one point at which this process dies.
+    """The one point at which this process dies or stands still.
 
     Args:
-        armed: "NAME:COUNT"; empty: none.
+        armed: "NAME:COUNT" or "NAME:COUNT:SIGNAL"; empty: none.
     """
 
     def __init__(self, armed: str) -> None:
@@ -83,9 +85,10 @@ class Point:
 
     def arm(self, armed: str) -> None:
         """Makes another the one."""
-        name, _, count = armed.strip().rpartition(":")
+        name, count, sent = (*armed.strip().split(":"), "", "")[:3]
         with self._lock:
             self._name, self._left = name, int(count or 0)
+            self._signal = signal.Signals[sent or "SIGKILL"]
 
     def listen(self, pipe: Path) -> None:
         """Arms what is written into a named pipe, for ever, in a thread."""
@@ -98,13 +101,13 @@ class Point:
         threading.Thread(target=read, daemon=True, name="points").start()
 
     def reached(self, name: str) -> None:
-        """Dies here, if this is the point and it is the time."""
+        """Dies or stands still here, if this is the point and it is the time."""
         with self._lock:
             if name != self._name:
                 return
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self._signal)
 
 
 def _surround(owner: Any, method: str, point: Point, name_of: Callable[..., str]) -> None:

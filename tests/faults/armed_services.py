@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from faults.history import History, Stored, Verdict
 from faults.items import SIGNALS
 from faults.load import Load
@@ -44,9 +45,9 @@ class ArmedService(ServiceProcess):
         os.mkfifo(self._pipe)
         self.environment["FAULTS_POINTS"] = str(self._pipe)
 
-    def arm(self, point: str, count: int) -> None:
-        """The running process dies when it gets to a point so many times more."""
-        self._pipe.write_text(f"{point}:{count}\n")
+    def arm(self, point: str, count: int, sent: signals.Signals = signals.SIGKILL) -> None:
+        """The running process gets a signal when it gets to a point so many times more."""
+        self._pipe.write_text(f"{point}:{count}:{sent.name}\n")
 
     def wait_death(self) -> int | None:
         """Waits until it has ended by itself; gives its exit code, or None if it does not end."""
@@ -133,6 +134,26 @@ class ArmedServices:
             await self._death(signal, again)
         await self.start(signal)
         await self.recovers(fault, signal, asyncio.get_running_loop().time() - began)
+
+    async def stand_still_at(self, signal: str, point: str, count: int, seconds: float) -> None:
+        """A service stands still at a point for a while; waits until it takes everything again.
+
+        Raises:
+            AssertionError: It did not stand still there.
+        """
+        fault = f"{point}, stands still"
+        self.history[signal].fault = fault
+        process = psutil.Process(self.pid(signal))
+        await asyncio.to_thread(self.services[signal].arm, point, count, signals.SIGSTOP)
+        try:
+            async with asyncio.timeout(_DEATH_SECONDS):
+                while process.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 (the kernel tells its parent alone)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{signal} did not stand still at {point}:\n{self.services[signal].log()}") from None
+        await asyncio.sleep(seconds)
+        process.resume()
+        await self.recovers(fault, signal, seconds)
 
     async def restart(self, signal: str, fault: str, **armed: str) -> None:
         """A service ends, if it runs, and is started again; waits until it takes everything again."""

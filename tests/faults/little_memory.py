@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,19 @@ class MemoryGroup:
         return int(counts["oom_kill"])
 
 
+def can_limit_memory() -> bool:
+    """Whether control groups of memory can be made here."""
+    return os.access(_parent(), os.W_OK) and not os.statvfs(_parent()).f_flag & os.ST_RDONLY
+
+
+def _is_first_version() -> bool:
+    return (_GROUPS / "memory").is_dir()
+
+
+def _parent() -> Path:
+    return _GROUPS / "memory" if _is_first_version() else _GROUPS
+
+
 @asynccontextmanager
 async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
     """Lets a process keep what it has and get a quarter of a MiB more, for as long as the context lasts.
@@ -37,8 +51,7 @@ async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
     Raises:
         OSError: This needs root and control groups of memory that can be written.
     """
-    is_first_version = (_GROUPS / "memory").is_dir()
-    parent = _GROUPS / "memory" if is_first_version else _GROUPS
+    is_first_version, parent = _is_first_version(), _parent()
     folder = parent / f"airis-faults-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:
@@ -46,6 +59,9 @@ async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
             (parent / "cgroup.subtree_control").write_text("+memory")
         limit = "memory.limit_in_bytes" if is_first_version else "memory.max"
         (folder / limit).write_text(str(_MORE_BYTES))
+        # Or it would swap. Not every kernel has this.
+        with contextlib.suppress(OSError):
+            (folder / "memory.swap.max").write_text("0")
         # What it has stays with the group in which it got it.
         (folder / "cgroup.procs").write_text(str(pid))
         yield MemoryGroup(folder, is_first_version)

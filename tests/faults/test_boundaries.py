@@ -1,5 +1,5 @@
-"""A service dies at every step between a batch's arrival and its commit: nothing acknowledged is lost, nothing is
-stored twice."""
+"""A service dies, or stands still, at every step between a batch's arrival and its commit: nothing acknowledged is
+lost, nothing is stored twice."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ async def die_everywhere(folder: Path, chance: random.Random, most: int | None =
 
 async def test_killed_at_some_boundaries(tmp_path: Path, chance: random.Random) -> None:
     await die_everywhere(tmp_path, chance, most=2)
+
+
+@longer
+async def test_it_stands_still_at_every_boundary(tmp_path: Path, chance: random.Random) -> None:
+    async with ArmedServices(tmp_path, FAULTS_SEGMENT=SEGMENT_BYTES) as services:
+
+        async def stand_still(signal: str, plan: list[tuple[str, int, float]]) -> None:
+            for point, count, seconds in plan:
+                await services.stand_still_at(signal, point, count, seconds)
+
+        plans = {}
+        for signal in SIGNALS:
+            points = list(embedded_points(signal))
+            chance.shuffle(points)
+            plans[signal] = [(point, chance.randint(1, 5), chance.uniform(0.5, 2.5)) for point in points]
+        await asyncio.gather(*(stand_still(signal, plan) for signal, plan in plans.items()))
 
 
 @longer

@@ -126,6 +126,17 @@ async def test_consul_killed(cluster: Cluster) -> None:
         await cluster.restart("consul")
 
 
+@longer
+async def test_redis_killed(cluster: Cluster) -> None:
+    async with under_load(cluster) as load:
+        await cluster.kill("redis")
+        await load.flows()
+        # Whoever cannot tell the others asks the store.
+        await cluster.until_ready()
+        await cluster.until_evaluated()
+        await cluster.restart("redis")
+
+
 @pytest.mark.parametrize("name", [*SIGNAL_SERVICES, "alerts"])
 async def test_a_service_killed(cluster: Cluster, name: str) -> None:
     async with under_load(cluster) as load:
@@ -186,7 +197,7 @@ async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(
     "server",
-    ["kafka", *(pytest.param(name, marks=longer) for name in ("clickhouse", "elasticsearch", "postgres", "consul"))],
+    ["kafka", *(pytest.param(name, marks=longer) for name in SERVERS if name != "kafka")],
 )
 async def test_a_partition(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
