@@ -95,6 +95,14 @@ class Replica:
         """The status and the text of /readyz."""
         return await asyncio.to_thread(_get, f"{self.process.http}/readyz")
 
+    async def until_asking(self) -> None:
+        """Waits until it asks for a rule: each goes to whoever looks first, so its turn may be some intervals away."""
+
+        async def is_asking() -> bool:
+            return bool(self.signals.asked)
+
+        await until(is_asking)
+
     def send_signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process."""
         assert self.process.process is not None

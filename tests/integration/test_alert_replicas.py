@@ -46,7 +46,7 @@ async def test_each_rule_is_evaluated_once_per_interval_and_each_notification_se
     assert {rule: gaps(moments) for rule, moments in found.items()} == {rule: [] for rule in (*RULES, "calm")}
     asked: Counter[tuple[str, datetime]] = sum((replica.signals.asked for replica in replicas.all), Counter())
     assert {key for key, times in asked.items() if times != 1} == set()
-    assert all(replica.signals.asked for replica in replicas.all)
+    await asyncio.gather(*(replica.until_asking() for replica in replicas.all))
     await replicas.until_told("calm", 40)
     assert set((await replicas.notified()).values()) == {1}
     assert list(replicas.receiver.keys.values()) == [1] * 40
@@ -66,7 +66,7 @@ async def test_what_a_killed_replica_was_evaluating_another_evaluates_for_the_sa
     victim.signals.asked.clear()
     found = await replicas.until_evaluated(now() + 2 * INTERVAL, *RULES, "killed")
     assert {rule: gaps(found[rule]) for rule in (*RULES, "killed")} == {rule: [] for rule in (*RULES, "killed")}
-    assert victim.signals.asked
+    await victim.until_asking()
     await replicas.until_told("killed", 3)
     assert {key: count for key, count in replicas.receiver.keys.items() if count != 1} == {}
     assert set((await replicas.notified()).values()) == {1}
@@ -90,7 +90,7 @@ async def test_a_replica_that_stood_still_beyond_its_lease_writes_nothing_afterw
     found = await replicas.until_evaluated(now() + 2 * INTERVAL, *RULES, "stopped")
     assert {rule: gaps(found[rule]) for rule in (*RULES, "stopped")} == {rule: [] for rule in (*RULES, "stopped")}
     assert await replicas.query("SELECT rule, error FROM evaluation_audit WHERE error <> ''") == []
-    assert victim.signals.asked
+    await victim.until_asking()
     await replicas.until_told("stopped", 3)
     assert set((await replicas.notified()).values()) == {1}
 
@@ -154,7 +154,7 @@ async def test_postgres_killed_and_back_is_found_again_and_nothing_is_evaluated_
             assert lost - 2 * INTERVAL < before < after < back + 2 * INTERVAL
             assert (after - before) % INTERVAL == INTERVAL - INTERVAL
     assert all(len(moments) == len(set(moments)) for moments in found.values())
-    assert all(replica.signals.asked for replica in replicas.all)
+    await asyncio.gather(*(replica.until_asking() for replica in replicas.all))
     await replicas.until_told("after", 20)
     assert set((await replicas.notified()).values()) == {1}
 
