@@ -1,19 +1,26 @@
-"""Counts what a stopped platform's ClickHouse holds of the benchmarks' items: `-m bench.airis_audit PATH SIGNAL`.
+"""Counts what a stopped platform's ClickHouse holds: `python -m bench.airis_audit PATH SIGNAL NAME...`.
 
-Prints one line of JSON: `counts`, each of which must equal the items that were acknowledged, and `bytes` of each table.
-A process of its own, because a ClickHouse in a folder belongs to one process.
+The names are those of metrics, or of services. Prints one line of JSON: `counts`, each of which must equal the items
+that were acknowledged, and `bytes` of each table. A process of its own, because a ClickHouse in a folder belongs to one
+process.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 
-from bench.payloads import METRIC_NAMES, SERVICES
+from bench.target import TargetError
 
+_ROOT = Path(__file__).resolve().parent.parent
+_AUDIT_SECONDS = 600.0
 # An item that was lost and another that was doubled cancel out in a count, and not among the distinct ones.
 _COUNTS = {
     "metrics": {
@@ -38,15 +45,45 @@ _COUNTS = {
 _BYTES = "SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'airis' GROUP BY table"
 
 
-def audit(path: str, signal: str) -> dict[str, dict[str, int]]:
-    """Opens the ClickHouse in a folder and counts."""
+@dataclass(frozen=True)
+class Audit:
+    """What a stopped platform holds of a signal.
+
+    Attributes:
+        counts: Items, distinct ones ("distinct …") and those in each rollup.
+        bytes: Of each table's active parts, indexes included.
+    """
+
+    counts: Mapping[str, int]
+    bytes: Mapping[str, int]
+
+
+def audit(data_dir: Path, signal: str, names: Sequence[str]) -> Audit:
+    """Counts in the data folder of a stopped platform.
+
+    Args:
+        data_dir: The platform's.
+        signal: "metrics", "logs" or "traces".
+        names: The metrics or services whose items count.
+
+    Raises:
+        TargetError: It cannot be read.
+    """
+    command = [sys.executable, "-m", "bench.airis_audit", str(data_dir / signal / "clickhouse"), signal, *names]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_AUDIT_SECONDS, check=False)
+    if done.returncode:
+        raise TargetError(f"what is stored cannot be counted: {done.stderr[-2000:]}")
+    return Audit(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _count(path: str, signal: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
     client: Any = clickhouse_connect.get_client(dsn=f"chdb://{path}")
-    names = {"names": list(METRIC_NAMES if signal == "metrics" else SERVICES)}
-    counts = {what: int(client.query(sql, parameters=names).result_rows[0][0]) for what, sql in _COUNTS[signal].items()}
+    asked = {"names": list(names)}
+    counts = {what: int(client.query(sql, parameters=asked).result_rows[0][0]) for what, sql in _COUNTS[signal].items()}
     sizes = {str(table): int(size) for table, size in client.query(_BYTES).result_rows}
     client.close()
     return {"counts": counts, "bytes": sizes}
 
 
 if __name__ == "__main__":
-    print(json.dumps(audit(sys.argv[1], sys.argv[2])))
+    print(json.dumps(_count(sys.argv[1], sys.argv[2], sys.argv[3:])))

@@ -6,7 +6,6 @@ What is stored is asked of the platform's own queries while it runs, and counted
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal as signals
@@ -27,6 +26,7 @@ from airis.traces.v1 import traces_pb2, traces_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench import processes
+from bench.airis_audit import Audit, audit
 from bench.payloads import METRIC_NAMES, SERVICES
 from bench.target import SIGNALS, Endpoint, TargetError, otlp_grpc
 from services.supervisor import ports
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _READY = "AIRIS is ready"
 # The `airis` command of the interpreter that runs the benchmark.
 _UP = "from airis.client.cli import main; main()"
-_START_SECONDS, _STOP_SECONDS, _QUERY_SECONDS, _AUDIT_SECONDS = 300.0, 90.0, 60.0, 600.0
+_START_SECONDS, _STOP_SECONDS, _QUERY_SECONDS = 300.0, 90.0, 60.0
 _CHILDREN_SECONDS = 30.0
 _DAY = 86_400
 
@@ -173,19 +173,14 @@ class AirisTarget:
         Raises:
             TargetError: It cannot be read.
         """
-        return dict(self._audit(signal)["counts"])
+        return self._audit(signal).counts
 
     def table_bytes(self, signal: str) -> Mapping[str, int]:
         """Bytes of each table's active parts in the stopped platform's ClickHouse, indexes included."""
-        return dict(self._audit(signal)["bytes"])
+        return self._audit(signal).bytes
 
-    def _audit(self, signal: str) -> dict[str, dict[str, int]]:
-        command = [sys.executable, "-m", "bench.airis_audit", str(self._directory / signal / "clickhouse"), signal]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_AUDIT_SECONDS, check=False)
-        if done.returncode:
-            raise TargetError(f"what is stored cannot be counted: {done.stderr[-2000:]}")
-        result: dict[str, dict[str, int]] = json.loads(done.stdout.splitlines()[-1])
-        return result
+    def _audit(self, signal: str) -> Audit:
+        return audit(self._directory, signal, METRIC_NAMES if signal == "metrics" else SERVICES)
 
 
 def _points(stub: metrics_pb2_grpc.MetricsServiceStub, name: str, first: Timestamp, last: Timestamp) -> int:

@@ -116,7 +116,8 @@ def grow(
         finally:
             target.stop()
         audit = getattr(target, "audit", None)
-        faults = faults_of(run.acknowledged, run.unknown, run.stored, audit(signal) if audit else {})
+        counts = {"read back": run.stored, **(audit(signal) if audit else {})}
+        faults = faults_of(run.acknowledged, run.unknown, counts)
     return Growth(signal, run.stages, ratio(run.stages), run.errors, faults)
 
 

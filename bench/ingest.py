@@ -110,17 +110,16 @@ class Run:
         return [f"{self.signal}, {self.target}, repeat {self.repeat}: {fault}" for fault in self.faults]
 
 
-def faults_of(acknowledged: int, unknown: int, stored: int, audit: Mapping[str, int]) -> list[str]:
+def faults_of(acknowledged: int, unknown: int, counts: Mapping[str, int]) -> list[str]:
     """What is wrong with what is stored; empty: nothing is lost and nothing doubled.
 
     Args:
         acknowledged: Items that must be stored, each once.
         unknown: Items that may be stored, each once.
-        stored: Items that can be read back.
-        audit: Further counts that must be the same.
+        counts: Of what is stored, by how it was counted; all must agree.
     """
     found = []
-    for what, count in {"read back": stored, **audit}.items():
+    for what, count in counts.items():
         if count < acknowledged:
             found.append(f"{acknowledged - count} of {acknowledged} acknowledged items are lost ({what}: {count})")
         elif count > acknowledged + unknown:
@@ -211,7 +210,7 @@ class IngestRun:
         if target.stores:
             # Again, after all merges: nothing may have gone or been doubled by them.
             self.run.stored = read_back(self._target, self._plan.signal)
-            self.run.faults += faults_of(self.run.acknowledged, self.run.unknown, self.run.stored, {})
+            self.run.faults += faults_of(self.run.acknowledged, self.run.unknown, {"read back": self.run.stored})
             self.run.files_per_item = (target.disk_bytes() - empty) / max(1, self.run.stored)
             self.run.bytes_per_item = self.run.files_per_item
 
@@ -293,7 +292,7 @@ class IngestRun:
         run, signal = self.run, self._plan.signal
         if isinstance(self._target, Auditable):
             run.audit = self._target.audit(signal)
-            run.faults += faults_of(run.acknowledged, run.unknown, run.stored, run.audit)
+            run.faults += faults_of(run.acknowledged, run.unknown, {"read back": run.stored, **run.audit})
         # What was found once may be found again.
         run.faults = list(dict.fromkeys(run.faults))
         if table_bytes := getattr(self._target, "table_bytes", None):

@@ -24,7 +24,8 @@ from google.protobuf.message import Message
 from resilience.contract import method_policy
 
 BATCH = 1000
-_SERIES, _SPANS_OF_A_TRACE = 100, 8
+_SERIES = 100
+_SHOPS = tuple(f"shop-{number}" for number in range(8))
 _FILLED = 50
 _PATIENCE_SECONDS = 900.0
 _PAUSE_SECONDS = 0.1
@@ -77,7 +78,7 @@ def logs_batch(items: int = BATCH) -> logs_pb2.IngestLogsRequest:
         entry = request.entries.add(
             level=logs_pb2.LogEntry.Level.ERROR if number % 10 == 0 else logs_pb2.LogEntry.Level.INFO,
             message=f"order {number:06d} of customer {number % 97} is paid by card, 결제 완료, " + "x" * 130,
-            service=f"shop-{number % 8}",
+            service=_SHOPS[number % len(_SHOPS)],
             labels={"host": f"host-{number % _SERIES}"},
         )
         entry.timestamp.FromNanoseconds(now - number * 1_000_000)
@@ -89,14 +90,15 @@ def traces_batch(items: int = BATCH) -> traces_pb2.IngestSpansRequest:
     request, now = traces_pb2.IngestSpansRequest(), time.time_ns()
     trace_id = parent = ""
     for number in range(items):
-        if number % _SPANS_OF_A_TRACE == 0:
+        step = number % len(_SHOPS)
+        if step == 0:
             trace_id, parent = uuid.uuid4().hex, ""
         span = request.spans.add(
             trace_id=trace_id,
             span_id=uuid.uuid4().hex[:16],
             parent_span_id=parent,
-            operation_name=f"step {number % _SPANS_OF_A_TRACE}",
-            service_name=f"shop-{number % _SPANS_OF_A_TRACE}",
+            operation_name=f"step {step}",
+            service_name=_SHOPS[step],
         )
         span.start_time.FromNanoseconds(now - number * 1_000_000)
         span.end_time.FromNanoseconds(now - number * 1_000_000 + 5_000_000)
@@ -129,6 +131,8 @@ _SERVICES: dict[str, tuple[Any, Callable[..., Message], Callable[[], Message]]] 
     ),
 }
 SERVICES = tuple(_SERVICES)
+STORED_AS = {"metrics": ("load",), "logs": _SHOPS, "traces": _SHOPS}
+"""The metrics or services that batches are of."""
 
 
 def kinds(service: str) -> list[Kind]:
@@ -153,9 +157,10 @@ def fill(service: str, target: str) -> None:
 
 
 def store_all(service: str, target: str) -> float:
-    """Returns when all that was acknowledged before is stored, and how many seconds that took."""
+    """Stores one item; returns when all that was acknowledged before is stored, and how many seconds that took."""
     _, batch, _ = _SERVICES[service]
     last: Any = batch(1)
+    last.request_id = uuid.uuid4().hex
     last.wait_for = ingest_pb2.Acknowledgement.QUERYABLE
     began = time.monotonic()
     with _ingest(service, target) as call:

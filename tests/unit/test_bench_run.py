@@ -154,12 +154,13 @@ def test_a_target_that_does_not_start_is_a_failed_run_and_the_others_go_on() -> 
 
 
 def test_unknown_items_may_be_stored_once_or_not() -> None:
-    assert not faults_of(100, 20, 100, {})
-    assert not faults_of(100, 20, 120, {"distinct": 110})
-    assert faults_of(100, 20, 121, {}) == ["1 items are doubled (read back: 121)"]
-    assert faults_of(100, 20, 99, {}) == ["1 of 100 acknowledged items are lost (read back: 99)"]
+    assert not faults_of(100, 20, {"read back": 100})
+    assert not faults_of(100, 20, {"read back": 120, "distinct": 110})
+    assert faults_of(100, 20, {"read back": 121}) == ["1 items are doubled (read back: 121)"]
+    assert faults_of(100, 20, {"read back": 99}) == ["1 of 100 acknowledged items are lost (read back: 99)"]
     # One lost and another doubled: the count is right, and that of the distinct ones is not.
-    assert faults_of(100, 0, 100, {"distinct": 99}) == ["1 of 100 acknowledged items are lost (distinct: 99)"]
+    counts = {"read back": 100, "distinct": 99}
+    assert faults_of(100, 0, counts) == ["1 of 100 acknowledged items are lost (distinct: 99)"]
 
 
 def _results() -> Results:

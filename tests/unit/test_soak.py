@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from overload_load import Call
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.soak import growth, total
+from bench.soak import growth, items, total
 
 
 def test_memory_that_stays_does_not_grow_and_a_warm_up_does_not_count() -> None:
@@ -31,3 +32,8 @@ def test_processes_are_added_up_sample_by_sample() -> None:
         (0.0, 11.0),
         (5.0, 22.0),
     ]
+
+
+def test_a_refused_batch_is_not_stored_and_one_without_an_answer_may_be() -> None:
+    calls = [Call("", 0.0, 0.1, code, None) for code in ("OK", "OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")]
+    assert items(calls, further=1) == {"acknowledged": 2001, "unknown": 1000}
