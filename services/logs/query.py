@@ -107,13 +107,30 @@ class LogQuery:
         entries = await self._reader.search(query, self.condition(query.selection.filter), timeout)
         return SearchResult(entries, terms)
 
-    async def highlights(self, entries: Sequence[LogEntry], terms: Sequence[Term]) -> list[list[Span]]:
-        """For each entry what the words of a search matched in its message: the first 100 matches."""
+    async def highlights(self, entries: Sequence[LogEntry], terms: Sequence[Term], timeout: float) -> list[list[Span]]:
+        """For each entry what the words of a search matched in its message: the first 100 matches.
+
+        Raises:
+            DeadlineExceededError: It took longer than `timeout` seconds.
+        """
         if not terms:
             return [[] for _ in entries]
-        return await self._highlights.run(
-            lambda: [find_highlights(entry.message, terms, _MAX_HIGHLIGHTS) for entry in entries]
-        )
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout
+
+        def find() -> list[list[Span]]:
+            found = []
+            for entry in entries:
+                if loop.time() >= ends_at:
+                    # A thread that nobody waits for any more ends too.
+                    raise DeadlineExceededError(
+                        "To find the words in the messages took longer than the deadline. Ask for fewer entries, or "
+                        "with fewer words."
+                    )
+                found.append(find_highlights(entry.message, terms, _MAX_HIGHLIGHTS))
+            return found
+
+        return await self._highlights.run(find)
 
     async def count(self, query: CountQuery, timeout: float) -> Counts:
         """Counts entries over time.

@@ -86,7 +86,7 @@ class LogServicer:
             last = page.entries[-1]
             cursor = [chosen.start, chosen.end, last.timestamp, last.ingest_position]
             token = pages.encode_page_token(request, cursor)
-        highlights = await self._query.highlights(page.entries, found.terms)
+        highlights = await self._query.highlights(page.entries, found.terms, remaining())
         return logs_pb2.SearchLogsResponse(
             entries=page.messages,
             next_page_token=token,

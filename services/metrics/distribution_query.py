@@ -21,7 +21,7 @@ from services.metrics.model import DELTA_KINDS, EXPONENTIAL_KINDS, Aggregation, 
 from services.shared.errors import DeadlineExceededError, FailedPreconditionError, ResourceExhaustedError
 
 LOOKBACK_MS = 300_000
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 500
 
 CountT = TypeVar("CountT", int, float)
 

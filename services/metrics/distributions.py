@@ -12,6 +12,10 @@ import pyarrow.compute as pc
 from services.metrics.model import EXPONENTIAL_KINDS
 from services.shared.errors import FieldViolation
 
+MOST_BUCKETS = 10_000
+"""Of a point, in each of its lists. Senders make some hundreds at most."""
+_LISTS = ("bucket_counts", "positive_counts", "negative_counts", "quantiles")
+
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Kinds = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -19,6 +23,7 @@ Kinds = np.ndarray[Any, np.dtype[np.int32]]
 def violations(table: pa.Table, kinds: Kinds) -> Iterator[tuple[FieldViolation, Mask]]:
     """What can be wrong with distributions of certain kinds (int32[n]), each with the rows (bool[n]) of which it is."""
     inconsistent = "INCONSISTENT_DISTRIBUTION"
+    yield FieldViolation("bucket_counts", f"at most {MOST_BUCKETS:,} buckets", "SIZE_LIMIT_EXCEEDED"), _too_many(table)
     yield FieldViolation("bucket_counts", "must be one more than explicit_bounds", inconsistent), _misfit(table)
     yield FieldViolation("count", "must be the sum of the bucket counts", inconsistent), _miscounted(table, kinds)
     yield FieldViolation("explicit_bounds", "must be finite and ascending", inconsistent), _unordered(table)
@@ -27,6 +32,11 @@ def violations(table: pa.Table, kinds: Kinds) -> Iterator[tuple[FieldViolation, 
 
 def _lengths(table: pa.Table, name: str) -> Any:
     return pc.list_value_length(table.column(name)).to_numpy()
+
+
+def _too_many(table: pa.Table) -> Mask:
+    wrong: Mask = np.logical_or.reduce([_lengths(table, name) > MOST_BUCKETS for name in _LISTS])
+    return wrong
 
 
 def _sums(table: pa.Table, name: str) -> Any:

@@ -32,6 +32,8 @@ _KEPT_NS = 600 * 1_000_000_000
 # of use: exporters that never repeat themselves cost little more than before, and a million series are soon known.
 _LEARNED_SHARE = 0.25
 _MOST_TO_LEARN = 1000.0
+# What a layout takes beside its bytes, measured: objects of Python, NumPy and Arrow.
+_LAYOUT_BYTES = 5000
 _MOST_ALIKE = 4
 _MOST_SEEN = 100_000
 
@@ -87,7 +89,6 @@ class _Layout:
         marks: Where the numbers are.
         samples: What they become, without what the numbers become.
         schema: Of the whole.
-        distributions: None.
         resets: Those of the index when it was learned.
         seen_ns: When one of them came last.
         is_written: Whether the store has all their series.
@@ -98,7 +99,6 @@ class _Layout:
     marks: _Marks
     samples: pa.Table
     schema: pa.Schema
-    distributions: pa.Table
     resets: int
     seen_ns: int
     is_written: bool = False
@@ -106,7 +106,7 @@ class _Layout:
 
     @property
     def size(self) -> int:
-        return len(self.fixed) + self.marks.size + int(self.samples.nbytes)
+        return _LAYOUT_BYTES + len(self.fixed) + self.marks.size + int(self.samples.nbytes)
 
 
 class KnownRequests:
@@ -129,6 +129,8 @@ class KnownRequests:
         self._prefixes: dict[tuple[str, int], Counter[int]] = {}
         self._seen: set[tuple[str, int]] = set()
         self._to_learn = 0.0
+        # Of all layouts, from the first one on.
+        self._no_distributions = pa.table({})
 
     def recall(self, message_type: str, tenant: str, payload: bytes, now_ns: int) -> MetricColumns | None:
         """The columns of a request if it is like an earlier one and nothing of it is to be refused."""
@@ -180,7 +182,7 @@ class KnownRequests:
         if not layout.is_used:
             layout.is_used = True
             self._to_learn += 1
-        return MetricColumns(samples, layout.distributions, series)
+        return MetricColumns(samples, self._no_distributions, series)
 
     def learn(self, message_type: str, tenant: str, payload: bytes, columns: MetricColumns, now_ns: int) -> None:
         """Remembers the layout of a request of which nothing was refused, if requests like it come again.
@@ -215,6 +217,7 @@ class KnownRequests:
         layout = _layout(payload, columns, self._resets, now_ns)
         if layout is None or layout.size > self._max_bytes or not self._has_room(layout.size, now_ns):
             return
+        self._no_distributions = columns.distributions.schema.empty_table()
         first = layout.marks.first
         key = (tenant, len(payload), first, xxhash.xxh3_64_intdigest(payload[:first]))
         others = self._layouts.pop(key, [])
@@ -226,14 +229,14 @@ class KnownRequests:
             self._forget_oldest()
 
     def _has_room(self, size: int, now_ns: int) -> bool:
-        if self._bytes + size <= self._max_bytes:
-            return True
-        try:
-            oldest: Sequence[_Layout] = next(iter(self._layouts.values()), ())
-        except RuntimeError:
-            # The event loop has just recalled another.
-            return False
-        return all(layout.seen_ns <= now_ns - _KEPT_NS for layout in oldest)
+        free = self._max_bytes - self._bytes
+        with suppress(RuntimeError):
+            # Raised when the event loop has just recalled another.
+            for oldest in self._layouts.values():
+                if size <= free or any(layout.seen_ns > now_ns - _KEPT_NS for layout in oldest):
+                    break
+                free += sum(layout.size for layout in oldest)
+        return size <= free
 
     def _forget_oldest(self) -> None:
         (tenant, size, first, _), layouts = self._layouts.popitem(last=False)
@@ -279,13 +282,15 @@ def _layout(payload: bytes, columns: MetricColumns, resets: int, now_ns: int) ->
         return None
     # Not a view of what else was checked with it.
     samples = columns.samples.drop_columns(list(_NUMBERS)).take(pa.array(np.arange(len(kinds)))).combine_chunks()
-    none = columns.distributions.schema.empty_table()
-    return _Layout(fixed.tobytes(), marks, samples, columns.samples.schema, none, resets, now_ns)
+    return _Layout(fixed.tobytes(), marks, samples, columns.samples.schema, resets, now_ns)
 
 
-def _mark(request: Any) -> list[tuple[bool, bool]]:
-    """Writes the number of each point into its numbers; for each whether it is of a sum, and whether an integer."""
-    kinds: list[tuple[bool, bool]] = []
+def _mark(request: Any) -> list[tuple[bool, bool, bool]]:
+    """Writes the number of each point into its numbers.
+
+    For each it gives whether the point is of a sum, is an integer, and has a start.
+    """
+    kinds: list[tuple[bool, bool, bool]] = []
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
@@ -297,21 +302,22 @@ def _mark(request: Any) -> list[tuple[bool, bool]]:
                     if not point.time_unix_nano or value is None or point.exemplars or point.flags:
                         return []
                     point.time_unix_nano = _TIME | number
-                    if point.start_time_unix_nano:
+                    has_start = bool(point.start_time_unix_nano)
+                    if has_start:
                         point.start_time_unix_nano = _START | number
                     if value == "as_int":
                         point.as_int = _VALUE | number
                     else:
                         point.as_double = struct.unpack("<d", struct.pack("<Q", _VALUE | number))[0]
-                    kinds.append((field == "sum", value == "as_int"))
+                    kinds.append((field == "sum", value == "as_int", has_start))
     return kinds
 
 
-def _find(marked: np.ndarray[Any, np.dtype[np.uint8]], kinds: list[tuple[bool, bool]]) -> _Marks | None:
+def _find(marked: np.ndarray[Any, np.dtype[np.uint8]], kinds: list[tuple[bool, bool, bool]]) -> _Marks | None:
     numbers = _numbers(marked)
     upper = numbers >> np.uint64(32)
     count = len(kinds)
-    is_sum, is_int = np.array(kinds).T
+    is_sum, is_int, has_start = np.array(kinds).T
     # Rows stand kind by kind, gauges first.
     order = np.argsort(is_sum, kind="stable")
     row_of = np.empty(count, np.int64)
@@ -325,7 +331,7 @@ def _find(marked: np.ndarray[Any, np.dtype[np.uint8]], kinds: list[tuple[bool, b
             return None
         found.append((places, points))
     (times, of_times), (values, of_values), (starts, of_starts) = found
-    if len(times) != count or len(values) != count:
+    if len(times) != count or len(values) != count or len(starts) != sum(has_start):
         return None
     every = np.arange(count)
     if not (np.array_equal(of_times, every) and np.array_equal(of_values, every)):

@@ -17,7 +17,7 @@ from services.metrics.model import (
     Series,
 )
 from services.metrics.model import Kind as MetricKind
-from services.metrics.store.port import MetricReader, Plan
+from services.metrics.store.port import HOUR_MS, MINUTE_MS, MetricReader, Plan
 from services.shared.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -38,7 +38,6 @@ SCHEMA = Schema.of(
     bare_keys="labels",
 )
 
-_ROLLUPS = (3_600_000, 60_000)
 _MAX_STEPS = 11_000
 # Of distributions, that are held at once; some 200,000 points each.
 _MOST_TABLES = 4
@@ -64,25 +63,32 @@ def choose_step(start: int, end: int, least: int = 0) -> int:
 def plan(query: RangeQuery, raw_since: int = 0) -> Plan:
     """Which data answers a query exactly: the coarsest rollup for whole buckets, raw data at the edges.
 
-    Where raw data of an edge is gone, the minute that the edge cuts counts whole.
+    Where raw data of an edge is gone, minutes answer for it, and the one that the edge cuts counts whole.
 
     Args:
         query: The question.
         raw_since: Since when raw data is kept, in milliseconds since 1970.
     """
-    if query.aggregation not in RAW_AGGREGATIONS:
-        for width in _ROLLUPS:
-            begin, end = -(-query.start // width) * width, query.end // width * width
-            # What an edge cuts of a bucket: of a whole bucket nothing.
-            start_is_gone, end_is_gone = query.start < min(begin, raw_since), end < min(query.end, raw_since)
-            if width == _ROLLUPS[-1]:
-                begin -= width * start_is_gone
-                end += width * end_is_gone
-            elif start_is_gone or end_is_gone:
-                continue
-            if query.step % width == 0 and begin < end:
-                return Plan(width, begin, end)
-    return Plan(0, query.start, query.start)
+    raw = Plan(0, query.start, query.start)
+    if query.aggregation in RAW_AGGREGATIONS or query.step % MINUTE_MS:
+        return raw
+    begin, end = _whole(query, MINUTE_MS)
+    begin -= MINUTE_MS * (query.start < min(begin, raw_since))
+    end += MINUTE_MS * (end < min(query.end, raw_since))
+    first, last = _whole(query, HOUR_MS)
+    if query.step % HOUR_MS or first >= last:
+        return Plan(MINUTE_MS, begin, end) if begin < end else raw
+    minutes: list[tuple[int, int]] = []
+    if query.start < min(first, raw_since):
+        minutes.append((begin, first))
+    if last < min(query.end, raw_since):
+        minutes.append((last, end))
+    return Plan(HOUR_MS, first, last, tuple(minutes))
+
+
+def _whole(query: RangeQuery, width: int) -> tuple[int, int]:
+    """The begin and the end of the whole buckets in a range; no more begin than end if there is none."""
+    return -(-query.start // width) * width, query.end // width * width
 
 
 class MetricQuery:
@@ -123,7 +129,7 @@ class MetricQuery:
         old = query.start < raw_since
         if old and query.aggregation in RAW_AGGREGATIONS:
             raise _beyond_retention(query.aggregation.name, able)
-        step = query.step or choose_step(query.start, query.end, _ROLLUPS[-1] if old else 0)
+        step = query.step or choose_step(query.start, query.end, MINUTE_MS if old else 0)
         if step >= query.end - query.start:
             step = 0
         elif (query.end - query.start) // step > _MAX_STEPS:
@@ -152,7 +158,8 @@ class MetricQuery:
             lookback = max(query.step, distribution_query.LOOKBACK_MS)
             try:
                 async with asyncio.timeout_at(ends_at), self._tables:
-                    table = await self._reader.distributions(query, series, lookback, timeout)
+                    left = max(ends_at - loop.time(), 0.001)
+                    table = await self._reader.distributions(query, series, lookback, left)
                     found = await self._evaluating.run(
                         distribution_query.evaluate, table, query, lambda: loop.time() > ends_at
                     )

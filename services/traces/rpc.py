@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from airis.traces.v1 import traces_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from services.shared.errors import ResourceExhaustedError
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import Context, remaining, tenant
 from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
+from services.shared.rpc.server import MAX_MESSAGE_BYTES
 from services.traces import convert
 from services.traces.ingest import SpanIngest
 from services.traces.model import LatencyQuery, TraceOrder, TraceSearch
@@ -55,7 +58,15 @@ class TraceServicer:
         return self.ingest.stream(requests)
 
     async def GetTrace(self, request: traces_pb2.GetTraceRequest, context: Context) -> traces_pb2.Trace:
-        return convert.trace(await self._query.trace(tenant(), request.trace_id, remaining()))
+        spans = await self._query.trace(tenant(), request.trace_id, remaining())
+        answer = await asyncio.to_thread(convert.trace, spans)
+        if answer.ByteSize() > MAX_MESSAGE_BYTES:
+            raise ResourceExhaustedError(
+                f"The trace has more than {MAX_MESSAGE_BYTES >> 20} MiB. Send spans with fewer and shorter tags and "
+                "logs.",
+                reason="RESULT_TOO_LARGE",
+            )
+        return answer
 
     async def SearchTraces(
         self, request: traces_pb2.SearchTracesRequest, context: Context

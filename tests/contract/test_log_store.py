@@ -376,7 +376,7 @@ async def highlighted(store: LogStore, text: str) -> list[tuple[LogEntry, Sequen
     query = LogQuery(store)
     found = await query.search(SearchQuery(selection(text), True, 5), SECONDS)
     assert len(found.entries) == 5
-    return list(zip(found.entries, await query.highlights(found.entries, found.terms), strict=True))
+    return list(zip(found.entries, await query.highlights(found.entries, found.terms, 30), strict=True))
 
 
 async def test_the_tail_gives_entries_in_the_order_of_ingest(store: LogStore) -> None:

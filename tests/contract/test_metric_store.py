@@ -192,22 +192,30 @@ async def test_where_raw_data_has_gone_the_bucket_a_range_begins_in_counts_whole
     assert result.series[0].values == expected
 
 
+@pytest.mark.parametrize("aggregation", [each for each in REFERENCE if each is not Aggregation.QUANTILE])
 @pytest.mark.parametrize(
-    ("start", "end", "counted"),
+    ("start", "end", "counted", "resolution"),
     [
-        (BASE, BASE + 7_290_500, (BASE, BASE + 7_320_000)),
-        (BASE + 90_500, BASE + 7_200_000, (BASE + 60_000, BASE + 7_200_000)),
-        (BASE + 61_000, BASE + 62_000, (BASE + 60_000, BASE + 120_000)),
+        (BASE, BASE + 7_290_500, (BASE, BASE + 7_320_000), 3_600_000),
+        (BASE + 90_500, BASE + 7_200_000, (BASE + 60_000, BASE + 7_200_000), 3_600_000),
+        (BASE + 90_500, BASE + 7_290_500, (BASE + 60_000, BASE + 7_320_000), 3_600_000),
+        (BASE + 90_500, BASE + 3_690_500, (BASE + 60_000, BASE + 3_720_000), 60_000),
+        (BASE + 61_000, BASE + 62_000, (BASE + 60_000, BASE + 120_000), 60_000),
     ],
 )
 async def test_where_raw_data_has_gone_a_range_counts_in_whole_minutes_and_none_is_missing(
-    store: ClickHouseMetricStore, start: int, end: int, counted: tuple[int, int]
+    store: ClickHouseMetricStore,
+    aggregation: Aggregation,
+    start: int,
+    end: int,
+    counted: tuple[int, int],
+    resolution: int,
 ) -> None:
     late = BASE + (KEPT_DAYS + 1) * 86_400_000
-    result = await MetricQuery(store).query(ask(Aggregation.SUM, start, end, end - start), late, 10.0)
-    expected = sum(value for host, at, value in SAMPLES if host == "a" and counted[0] <= at < counted[1])
-    assert result.resolution == 60_000
-    assert result.series[0].values == [expected]
+    result = await MetricQuery(store).query(ask(aggregation, start, end, end - start), late, 10.0)
+    expected = [value for host, at, value in SAMPLES if host == "a" and counted[0] <= at < counted[1]]
+    assert result.resolution == resolution
+    assert result.series[0].values == [pytest.approx(REFERENCE[aggregation](expected), rel=1e-12)]
 
 
 async def test_a_metric_is_of_the_kinds_that_it_had_in_the_range(store: ClickHouseMetricStore) -> None:

@@ -200,7 +200,7 @@ def test_what_came_within_ten_minutes_is_not_forgotten_for_something_new() -> No
     """So that of exporters which do not all fit, some are known each time."""
     index = SeriesIndex()
     checker = Checker(MetricsConfig(), index)
-    known = KnownRequests(index, 90, max_bytes=20_000)
+    known = KnownRequests(index, 90, max_bytes=40_000)
     payloads = [gauge(100, host=f"host{number}").SerializeToString() for number in range(10)]
     recalled = []
     for _ in range(40):
@@ -211,3 +211,31 @@ def test_what_came_within_ten_minutes_is_not_forgotten_for_something_new() -> No
                 recalled.append(number)
     assert 1 < len(set(recalled)) < 10
     assert len(recalled) > 100
+
+
+def test_what_came_within_ten_minutes_is_not_forgotten_for_something_large() -> None:
+    """Even behind one that was not seen for longer."""
+    index = SeriesIndex()
+    checker = Checker(MetricsConfig(), index)
+    known = KnownRequests(index, 90, max_bytes=200_000)
+    later = NOW + ELEVEN_MINUTES
+    old, large = gauge(10, host="old").SerializeToString(), gauge(3000, host="large").SerializeToString()
+    living = [gauge(10, host=f"living{number}").SerializeToString() for number in range(10)]
+    for payload, now in [(old, NOW), *((each, later) for each in living), (large, later)]:
+        for _ in range(8):
+            known.learn(convert.OTLP, "default", payload, decoded(checker, payload), now)
+    known_ones = [known.recall(convert.OTLP, "default", payload, later) is not None for payload in living]
+    assert all(known_ones)
+    assert known.recall(convert.OTLP, "default", large, later) is None
+
+
+def test_bytes_of_a_label_that_look_like_a_start_are_not_taken_for_one() -> None:
+    """They are part of what the series is."""
+    index = SeriesIndex()
+    looks_like_a_start = bytes(4) + bytes.fromhex("f628d46b")
+    request = gauge(1)
+    points(request)[0].attributes.add(key="at").value.bytes_value = looks_like_a_start
+    payload = request.SerializeToString()
+    known = learned(index, Checker(MetricsConfig(), index), payload)
+    other = payload.replace(looks_like_a_start, b"another!")
+    assert known.recall(convert.OTLP, "default", other, NOW) is None

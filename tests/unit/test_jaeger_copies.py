@@ -30,6 +30,20 @@ class Copies(Jaeger):
                 yield part(first, SPANS // 10)
 
 
+class Endless(Jaeger):
+    """Has one trace whose large spans never end."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    async def trace(self, trace_id: str, timeout: float) -> AsyncGenerator[trace_pb2.TracesData, None]:
+        large = part(0, 1)
+        large.resource_spans[0].resource.attributes.add(key="text").value.string_value = "x" * 2**20
+        while True:
+            self.bytes += large.ByteSize()
+            yield large
+
+
 def part(first: int, count: int) -> trace_pb2.TracesData:
     made = trace_pb2.TracesData()
     resource = made.resource_spans.add()
@@ -58,3 +72,11 @@ async def test_a_trace_of_many_copies_and_too_many_spans_is_refused() -> None:
     with pytest.raises(ResourceExhaustedError) as caught:
         await JaegerTraceStore(Copies(), JaegerConfig()).trace("default", TRACE, SPANS - 1, 10)
     assert caught.value.reason == "RESULT_TOO_LARGE"
+
+
+async def test_a_trace_of_few_spans_and_too_many_bytes_is_refused_before_all_of_it_is_read() -> None:
+    jaeger = Endless()
+    with pytest.raises(ResourceExhaustedError, match="128 MiB") as caught:
+        await JaegerTraceStore(jaeger, JaegerConfig()).trace("default", TRACE, SPANS, 10)
+    assert caught.value.reason == "RESULT_TOO_LARGE"
+    assert jaeger.bytes < 130 * 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -141,8 +142,25 @@ async def test_words_are_looked_for_only_in_what_leaves_and_beside_everything_el
 
 async def test_at_most_a_hundred_matches_of_a_message_are_highlighted() -> None:
     found = replace(entry(NOW, 1, 5), message="word " * 5000)
-    (spans,) = await LogQuery(CountingReader([])).highlights([found], [Term("word")])
+    (spans,) = await LogQuery(CountingReader([])).highlights([found], [Term("word")], 30)
     assert spans == [(at, at + 4) for at in range(0, 500, 5)]
+
+
+async def test_words_are_not_looked_for_when_nobody_waits_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + 0.05
+    looked_in: list[str] = []
+
+    def until_the_deadline(text: str, *_: object) -> list[Span]:
+        looked_in.append(text)
+        while loop.time() <= ends_at + 0.05:
+            pass
+        return []
+
+    monkeypatch.setattr(log_query, "find_highlights", until_the_deadline)
+    with pytest.raises(DeadlineExceededError, match="fewer words"):
+        await LogQuery(CountingReader([])).highlights([entry(NOW, 1, 5)] * 3, [Term("word")], 0.05)
+    assert len(looked_in) == 1
 
 
 async def test_the_search_for_patterns_ends_with_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

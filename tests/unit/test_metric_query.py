@@ -22,6 +22,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 BASE = 1_790_000_000_000 // HOUR * HOUR
 LATER = BASE + 100 * DAY
+ONE, FIVE = BASE + HOUR, BASE + 5 * HOUR
 PATIENCE = 10.0
 
 
@@ -40,16 +41,16 @@ def question(start: int, end: int, step: int = 0, aggregation: Aggregation = Agg
         (question(BASE, BASE + 5 * HOUR), LATER, Plan(HOUR, BASE, BASE + 5 * HOUR)),
         (question(BASE, BASE + 5 * HOUR, 90 * MINUTE), LATER, Plan(MINUTE, BASE, BASE + 5 * HOUR)),
         # Minutes are known where hours would leave out or add much.
-        (question(BASE, BASE + 5 * HOUR + MINUTE), LATER, Plan(MINUTE, BASE, BASE + 5 * HOUR + MINUTE)),
-        (question(BASE + MINUTE, BASE + 5 * HOUR), LATER, Plan(MINUTE, BASE + MINUTE, BASE + 5 * HOUR)),
+        (question(BASE, FIVE + MINUTE), LATER, Plan(HOUR, BASE, FIVE, ((FIVE, FIVE + MINUTE),))),
+        (question(BASE + MINUTE, FIVE), LATER, Plan(HOUR, ONE, FIVE, ((BASE + MINUTE, ONE),))),
+        (question(BASE + 1, ONE + 1), LATER, Plan(MINUTE, BASE, ONE + MINUTE)),
         # The minutes that the range cuts count whole.
-        (question(BASE + 1, BASE + 5 * HOUR), LATER, Plan(MINUTE, BASE, BASE + 5 * HOUR)),
-        (question(BASE, BASE + 5 * HOUR + 1), LATER, Plan(MINUTE, BASE, BASE + 5 * HOUR + MINUTE)),
+        (question(BASE + 1, FIVE + 1), LATER, Plan(HOUR, ONE, FIVE, ((BASE, ONE), (FIVE, FIVE + MINUTE)))),
         (question(BASE + 7, BASE + 9), LATER, Plan(MINUTE, BASE, BASE + MINUTE)),
         # Only the raw data of the start is gone, or of a part of that edge.
-        (question(BASE, BASE + 5 * HOUR + 1), BASE + HOUR, Plan(HOUR, BASE, BASE + 5 * HOUR)),
-        (question(BASE + 1, BASE + 5 * HOUR + 1), BASE + 5, Plan(MINUTE, BASE, BASE + 5 * HOUR)),
-        (question(BASE, BASE + 5 * HOUR + 9), BASE + 5 * HOUR + 1, Plan(MINUTE, BASE, BASE + 5 * HOUR + MINUTE)),
+        (question(BASE, FIVE + 1), ONE, Plan(HOUR, BASE, FIVE)),
+        (question(BASE + 1, FIVE + 1), BASE + 5, Plan(HOUR, ONE, FIVE, ((BASE, ONE),))),
+        (question(BASE, FIVE + 9), FIVE + 1, Plan(HOUR, BASE, FIVE, ((FIVE, FIVE + MINUTE),))),
         # No rollup has such steps.
         (question(BASE, BASE + HOUR, 90_000), LATER, Plan(0, BASE, BASE)),
         (question(BASE, BASE + HOUR, MINUTE, Aggregation.RATE), 0, Plan(0, BASE, BASE)),

@@ -22,20 +22,35 @@ from services.metrics.model import (
 from services.shared.bus.port import Header
 from services.shared.filter import Checked
 
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which data answers a query. Times in milliseconds since 1970.
 
     Attributes:
-        resolution: Width of the rollup's buckets: 0 (none), 60,000 or 3,600,000.
+        resolution: Width of the rollup's buckets: 0 (none), `MINUTE_MS` or `HOUR_MS`.
         rollup_start: Whole buckets from here on come from the rollup, what is before from raw data.
         rollup_end: Whole buckets up to here come from the rollup, what is after from raw data.
+        minutes: What comes from minutes, beside a rollup of hours: ranges, each with its end, that end where the rollup
+            starts, or start where it ends.
     """
 
     resolution: int
     rollup_start: int
     rollup_end: int
+    minutes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def start(self) -> int:
+        """Where raw data ends that is before."""
+        return min((self.rollup_start, *(begin for begin, _ in self.minutes)))
+
+    @property
+    def end(self) -> int:
+        """Where raw data begins that is after."""
+        return max((self.rollup_end, *(end for _, end in self.minutes)))
 
 
 class MetricWriter(Protocol):

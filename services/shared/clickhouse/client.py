@@ -39,6 +39,7 @@ _GRACE = 2.0
 
 # A tenant's rows are on one shard: joins and subqueries stay there.
 _READING_A_CLUSTER = {"distributed_product_mode": "local", "optimize_skip_unused_shards": 1}
+_SMALL_BYTES = 1024 * 1024
 # What a column of `pa.string()` can hold at most in one chunk: its offsets have 32 bits.
 _MOST_SMALL_TEXT = 2**31 - 1
 # Stored means stored on the shards.
@@ -273,7 +274,9 @@ class ClickHouse:
         table = await self.query(
             sql, parameters, timeout=timeout, max_rows=100_000, max_bytes=max_bytes, for_insert=for_insert
         )
-        return list(table.to_pylist())
+        # Many, or large ones, take longer than the way to a thread and back.
+        rows = await asyncio.to_thread(table.to_pylist) if table.nbytes > _SMALL_BYTES else table.to_pylist()
+        return list(rows)
 
     @property
     def _writing(self) -> Mapping[str, object]:

@@ -55,6 +55,7 @@ _DISTRIBUTIONS = Source("distributions", _POINT, "timestamp")
 
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
+_MAX_DISTRIBUTION_BYTES = 128 * 1024 * 1024
 _MAX_VALUES = 1000
 # A series that has a point at a moment was seen at most so long before it: a living one is written once a day, and a
 # point may be a day ahead of when it is received.
@@ -144,7 +145,13 @@ class ClickHouseMetricStore:
     ) -> pa.Table:
         """See `MetricReader.distributions`."""
         sql, parameters = clickhouse_sql.distributions(query, series, lookback_ms)
-        return await self._clickhouse.query(sql, parameters, timeout=timeout, max_rows=_MAX_DISTRIBUTION_POINTS)
+        return await self._clickhouse.query(
+            sql,
+            parameters,
+            timeout=timeout,
+            max_rows=_MAX_DISTRIBUTION_POINTS,
+            max_bytes=_MAX_DISTRIBUTION_BYTES,
+        )
 
     async def metrics(
         self, tenant: str, series: Checked | None, after: str, limit: int, timeout: float

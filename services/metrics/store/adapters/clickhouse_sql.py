@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from services.metrics.model import Aggregation, RangeQuery
-from services.metrics.store.port import Plan
+from services.metrics.store.port import HOUR_MS, MINUTE_MS, Plan
 from services.shared.filter import Checked
 from services.shared.filter.clickhouse import compile_clickhouse
 
@@ -17,7 +19,7 @@ _SUMMED = {
     Aggregation.MAX: ("value AS x", "r.max AS x", "max(x)"),
     Aggregation.COUNT: ("1 AS n", "r.count AS n", "toFloat64(sum(n))"),
 }
-_ROLLUPS = {60_000: "samples_1m", 3_600_000: "samples_1h"}
+_ROLLUPS = {MINUTE_MS: "samples_1m", HOUR_MS: "samples_1h"}
 _SAMPLE_MS = "toUnixTimestamp64Milli(timestamp)"
 _ROLLUP_MS = "toInt64(toUnixTimestamp(timestamp)) * 1000"
 _DELTA = "('DELTA_COUNTER', 'DELTA_UP_DOWN_COUNTER')"
@@ -47,10 +49,10 @@ def aggregate(query: RangeQuery, plan: Plan, series: Checked | None) -> Statemen
         parts.append(f"""  SELECT series_id, {_bucket(_SAMPLE_MS, query.step)} AS t, {sample}
   FROM airis.samples
   {_where(ranges, series)}""")
-    if plan.resolution:
+    for table, times in _rollup_ranges(plan, parameters):
         parts.append(f"""  SELECT series_id, {_bucket(_ROLLUP_MS, query.step)} AS t, {rolled}
-  FROM airis.{_ROLLUPS[plan.resolution]} AS r
-  {_where(_rollup_range(plan, parameters), series)}""")
+  FROM airis.{table} AS r
+  {_where(times, series)}""")
     union = "\n  UNION ALL\n".join(parts)
     sql = f"""{selected}SELECT {_group(join)}, t, {final} AS v
 FROM (
@@ -73,11 +75,11 @@ def _last(query: RangeQuery, plan: Plan, series: Checked | None) -> Statement:
   FROM airis.samples
   {_where(ranges, series)}
   GROUP BY series_id, t""")
-    if plan.resolution:
+    for table, times in _rollup_ranges(plan, parameters):
         parts.append(f"""  SELECT series_id, {_bucket(_ROLLUP_MS, query.step)} AS t,
          argMaxMerge(r.last) AS l, max(toDateTime64(timestamp, 3, 'UTC')) AS lt
-  FROM airis.{_ROLLUPS[plan.resolution]} AS r
-  {_where(_rollup_range(plan, parameters), series)}
+  FROM airis.{table} AS r
+  {_where(times, series)}
   GROUP BY series_id, t""")
     union = "\n  UNION ALL\n".join(parts)
     sql = f"""{selected}SELECT {_group(join)}, t, sum(l) AS v
@@ -151,7 +153,7 @@ def _range(begin: str, end: str) -> str:
 
 def _raw_ranges(query: RangeQuery, plan: Plan, parameters: dict[str, object]) -> str:
     """The times that samples answer for: what is left of and right of the rollup's, in one read; empty if none."""
-    edges = ((query.start, plan.rollup_start), (plan.rollup_end, query.end))
+    edges = ((query.start, plan.start), (plan.end, query.end))
     found: list[str] = []
     for begin, end in edges if plan.resolution else ((query.start, query.end),):
         if begin < end:
@@ -161,9 +163,12 @@ def _raw_ranges(query: RangeQuery, plan: Plan, parameters: dict[str, object]) ->
     return f"(({found[0]}) OR ({found[1]}))" if len(found) == 2 else "".join(found)
 
 
-def _rollup_range(plan: Plan, parameters: dict[str, object]) -> str:
-    parameters |= {"rollup_start": plan.rollup_start, "rollup_end": plan.rollup_end}
-    return _range("rollup_start", "rollup_end")
+def _rollup_ranges(plan: Plan, parameters: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Each rollup's table, with the times that it answers for."""
+    ranges = [(plan.resolution, plan.rollup_start, plan.rollup_end)] if plan.resolution else []
+    for at, (width, begin, end) in enumerate([*ranges, *((MINUTE_MS, *each) for each in plan.minutes)]):
+        parameters |= {f"rollup{at}_start": begin, f"rollup{at}_end": end}
+        yield _ROLLUPS[width], _range(f"rollup{at}_start", f"rollup{at}_end")
 
 
 def _quantile(query: RangeQuery, series: Checked | None) -> Statement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -136,7 +137,7 @@ class ClickHouseTraceStore:
             raise ResourceExhaustedError(
                 f"The trace has more than {limit} spans; at most so many can be read.", reason="RESULT_TOO_LARGE"
             )
-        return [span_rows.whole(row) for row in rows]
+        return await asyncio.to_thread(lambda: [span_rows.whole(row) for row in rows])
 
     async def outlines(self, tenant: str, traces: Sequence[TraceSummary], timeout: float) -> list[list[Span]]:
         """See `TraceReader.outlines`."""
@@ -149,10 +150,14 @@ class ClickHouseTraceStore:
             timeout=timeout,
             max_rows=_MAX_OUTLINE_SPANS,
         )
-        found: dict[str, list[Span]] = {trace.trace_id: [] for trace in traces}
-        for row in table.to_pylist():
-            found[row["trace_id"]].append(span_rows.outline(row))
-        return list(found.values())
+
+        def found() -> list[list[Span]]:
+            spans: dict[str, list[Span]] = {trace.trace_id: [] for trace in traces}
+            for row in table.to_pylist():
+                spans[row["trace_id"]].append(span_rows.outline(row))
+            return list(spans.values())
+
+        return await asyncio.to_thread(found)
 
     async def search(self, search: TraceSearch, spans: Checked | None, timeout: float) -> list[TraceSummary]:
         """See `TraceReader.search`."""

@@ -44,6 +44,8 @@ _MAX_OUTLINE_SPANS = 200_000
 _OUTLINES_AT_ONCE = 4
 # Copies, which a repeated insert leaves, are dropped whenever a trace holds that many times the spans it may have.
 _COPIES = 4
+# An answer has 32 MiB at most.
+_MAX_TRACE_BYTES = _COPIES * 32 * 1024 * 1024
 
 
 class JaegerTraceStore:
@@ -90,8 +92,16 @@ class JaegerTraceStore:
     async def trace(self, tenant: str, trace_id: str, limit: int, timeout: float) -> list[Span]:
         """See `TraceReader.trace`."""
         found: list[Span] = []
+        size = 0
         async with aclosing(self._jaeger.trace(trace_id, timeout)) as parts:
             async for part in parts:
+                size += part.ByteSize()
+                if size > _MAX_TRACE_BYTES:
+                    raise ResourceExhaustedError(
+                        f"The trace has more than {_MAX_TRACE_BYTES >> 20} MiB, repeated spans included; at most so "
+                        "much can be read.",
+                        reason="RESULT_TOO_LARGE",
+                    )
                 found += spans_of(tenant, part)
                 if len(found) > limit * _COPIES:
                     found = _within(limit, found)
