@@ -78,7 +78,7 @@ def advance(rule: AlertRule, group: Group, reading: GroupReading, at: datetime, 
     """Takes a group one evaluation further.
 
     Args:
-        at: The time of the evaluation; later than that of the one before, unless that one's clock was ahead.
+        at: The time of the evaluation; later than that of the one before, unless the clock was ahead then.
         new_id: Makes the id of a new alert.
     """
     first = reading.values[0]

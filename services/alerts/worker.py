@@ -67,7 +67,7 @@ class Evaluator:
     async def _take(self, limit: int) -> Sequence[Coroutine[Any, Any, None]]:
         # Twice as long as the signals may take: nobody else evaluates meanwhile, unless this process dies.
         lease = timedelta(seconds=2 * self._config.evaluation_timeout)
-        return [self._evaluate(due) for due in await self._rules.take_due(self._clock(), limit, lease)]
+        return [self._evaluate(due) for due in await self._rules.take_due(limit, lease)]
 
     async def _evaluate(self, due: DueRule) -> None:
         try:
@@ -175,12 +175,12 @@ class Sender:
         await self._release(now)
         # Twice as long as an attempt can take: nobody else tries meanwhile, unless this process dies.
         lease = timedelta(seconds=2 * self._config.notification_timeout)
-        return [self._send(entry) for entry in await self._outbox.take(now, limit, lease)]
+        return [self._send(entry) for entry in await self._outbox.take(limit, lease)]
 
     async def _release(self, now: datetime) -> None:
         for tenant in await self._outbox.holding():
             try:
-                await self._outbox.release(tenant, silencer(await self._silences.active(tenant, now), now), now)
+                await self._outbox.release(tenant, silencer(await self._silences.active(tenant, now), now))
             except AirisError as error:
                 # Nobody else's notifications wait for what is wrong with this tenant's.
                 logger.warning("alerts.notifications_not_released", tenant=tenant, error=error.message)
@@ -210,15 +210,14 @@ class Sender:
             await self._outbox.sent(entry, self._clock())
 
     async def _fail(self, entry: OutboxEntry, error: DeliveryError) -> None:
-        now = self._clock()
         text = str(error)
         if error.permanent or entry.attempts >= self._config.notification_attempts:
             logger.warning("alerts.notification_given_up", tenant=entry.tenant, key=entry.key, error=text)
-            await self._outbox.failed(entry, text, now)
+            await self._outbox.failed(entry, text, self._clock())
             return
         delay = retry_delay(entry.attempts, error.retry_after, self._config, self._random())
         logger.info("alerts.notification_retried", tenant=entry.tenant, key=entry.key, error=text, delay_seconds=delay)
-        await self._outbox.retry(entry, text, now + timedelta(seconds=delay))
+        await self._outbox.retry(entry, text, timedelta(seconds=delay))
 
 
 def retry_delay(attempts: int, asked: float | None, config: AlertsConfig, random: float) -> float:

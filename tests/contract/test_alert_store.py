@@ -242,7 +242,7 @@ async def test_a_disabled_rule_is_not_taken(world: World) -> None:
 
 async def test_a_result_that_comes_after_its_rule_was_changed_is_dropped(world: World) -> None:
     await world.add_rule()
-    (due,) = await world.rules.take_due(world.clock(), 1, LEASE)
+    (due,) = await world.take_due(0, 1, LEASE)
     await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Other"), world.clock())
     written = await world.rules.record_evaluation(due, lambda groups: pytest.fail("not asked"), lambda _: False)
     assert written == ()
@@ -250,42 +250,42 @@ async def test_a_result_that_comes_after_its_rule_was_changed_is_dropped(world: 
 
 async def test_a_result_that_comes_after_a_newer_one_is_dropped(world: World) -> None:
     await world.add_rule()
-    (old,) = await world.rules.take_due(world.clock(), 1, LEASE)
-    (new,) = await world.rules.take_due(world.clock.advance(10), 1, LEASE)
+    (old,) = await world.take_due(0, 1, LEASE)
+    (new,) = await world.take_due(10, 1, LEASE)
     await world.rules.record_evaluation(new, lambda groups: (), lambda _: False)
     assert await world.rules.record_evaluation(old, lambda groups: pytest.fail("not asked"), lambda _: False) == ()
 
 
 async def test_an_evaluation_whose_taker_died_is_given_out_again_for_the_same_moment(world: World) -> None:
     await world.add_rule()
-    (first,) = await world.rules.take_due(world.clock(), 1, LEASE)
-    assert await world.rules.take_due(world.clock.advance(3.9), 1, LEASE) == []
-    (again,) = await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)
+    (first,) = await world.take_due(0, 1, LEASE)
+    assert await world.take_due(3.9, 1, LEASE) == []
+    (again,) = await world.take_due(0.1, 1, LEASE)
     assert again.at == first.at == START
     await world.rules.record_evaluation(again, lambda groups: (), lambda _: False)
     # Whoever was only slow has nothing to say any more, and the moments go on as if nothing had been.
     assert await world.rules.record_evaluation(first, lambda groups: pytest.fail("not asked"), lambda _: False) == ()
-    assert await world.rules.take_due(world.clock.advance(5.9), 1, LEASE) == []
-    (following,) = await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)
+    assert await world.take_due(5.9, 1, LEASE) == []
+    (following,) = await world.take_due(0.1, 1, LEASE)
     assert following.at == START + timedelta(seconds=10)
 
 
 async def test_an_evaluation_that_failed_is_over(world: World) -> None:
     await world.add_rule()
-    (due,) = await world.rules.take_due(world.clock(), 1, LEASE)
+    (due,) = await world.take_due(0, 1, LEASE)
     await world.rules.record_failure(due, "no answer")
-    assert await world.rules.take_due(world.clock.advance(9.9), 1, LEASE) == []
-    assert len(await world.rules.take_due(world.clock.advance(0.1), 1, LEASE)) == 1
+    assert await world.take_due(9.9, 1, LEASE) == []
+    assert len(await world.take_due(0.1, 1, LEASE)) == 1
 
 
 async def test_a_moment_whose_taker_died_is_not_made_up_for_after_the_next_has_come(world: World) -> None:
     await world.add_rule()
-    (lost,) = await world.rules.take_due(world.clock(), 1, timedelta(seconds=30))
-    (due,) = await world.rules.take_due(world.clock.advance(25), 1, timedelta(seconds=30))
+    (lost,) = await world.take_due(0, 1, timedelta(seconds=30))
+    (due,) = await world.take_due(25, 1, timedelta(seconds=30))
     assert due.at == START + timedelta(seconds=20)
     await world.rules.record_failure(lost, "late")
-    assert await world.rules.take_due(world.clock.advance(4), 1, LEASE) == []
-    (following,) = await world.rules.take_due(world.clock.advance(1), 1, LEASE)
+    assert await world.take_due(4, 1, LEASE) == []
+    (following,) = await world.take_due(1, 1, LEASE)
     assert following.at == START + timedelta(seconds=30)
 
 
@@ -362,11 +362,11 @@ async def test_an_outbox_entry_goes_to_one_sender_and_comes_back_after_its_lease
     await world.add_rule(group_by=("host",), channels=("ops",))
     await world.evaluate()
     lease = timedelta(seconds=20)
-    taken = await asyncio.gather(*(world.outbox.take(world.clock(), 3, lease) for _ in range(4)))
+    taken = await asyncio.gather(*(world.take_notifications(0, 3, lease) for _ in range(4)))
     keys = [entry.key for entries in taken for entry in entries]
     assert len(keys) == len(set(keys)) == 4
-    assert await world.outbox.take(world.clock.advance(19), 10, lease) == []
-    again = await world.outbox.take(world.clock.advance(1), 10, lease)
+    assert await world.take_notifications(19, 10, lease) == []
+    again = await world.take_notifications(1, 10, lease)
     assert {(entry.key, entry.attempts) for entry in again} == {(key, 2) for key in keys}
 
 
@@ -376,8 +376,8 @@ async def test_who_lost_the_lease_cannot_give_up_what_another_sends(world: World
     await world.add_rule(group_by=("host",), channels=("ops",))
     await world.evaluate()
     lease = timedelta(seconds=20)
-    stale = await world.outbox.take(world.clock(), 10, lease)
-    newest = {entry.key: entry for entry in await world.outbox.take(world.clock.advance(20), 10, lease)}
+    stale = await world.take_notifications(0, 10, lease)
+    newest = {entry.key: entry for entry in await world.take_notifications(20, 10, lease)}
     for entry in stale:
         await world.outbox.failed(entry, "late", world.clock.advance(1))
     assert await world.kinds() == ["FIRING"] * 2
@@ -386,7 +386,7 @@ async def test_who_lost_the_lease_cannot_give_up_what_another_sends(world: World
     await world.outbox.sent(stale[1], world.clock.advance(1))
     await world.outbox.failed(newest[stale[1].key], "refused as a repeat", world.clock.advance(1))
     assert await world.kinds() == ["FIRING", "FIRING", "NOTIFIED", "NOTIFIED"]
-    assert await world.outbox.take(world.clock.advance(60), 10, lease) == []
+    assert await world.take_notifications(60, 10, lease) == []
 
 
 async def test_that_an_alert_ended_is_not_told_before_that_it_began(world: World) -> None:
@@ -394,12 +394,12 @@ async def test_that_an_alert_ended_is_not_told_before_that_it_began(world: World
     world.signals.set("cpu", 95)
     await world.add_rule(channels=("ops",))
     await world.evaluate()
-    (began,) = await world.outbox.take(world.clock(), 10, timedelta(seconds=60))
+    (began,) = await world.take_notifications(0, 10, timedelta(seconds=60))
     world.signals.set("cpu", 10)
     await world.evaluate(10)
-    assert await world.outbox.take(world.clock(), 10, timedelta(seconds=60)) == []
+    assert await world.take_notifications(0, 10, timedelta(seconds=60)) == []
     await world.outbox.sent(began, world.clock())
-    (ended,) = await world.outbox.take(world.clock(), 10, timedelta(seconds=60))
+    (ended,) = await world.take_notifications(0, 10, timedelta(seconds=60))
     assert ended.payload["event"] == "RESOLVED"
 
 

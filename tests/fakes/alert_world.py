@@ -26,7 +26,7 @@ from services.alerts.model import (
 )
 from services.alerts.notify.delivery import DeliveryError, NoSentMarks, Notifier
 from services.alerts.query import AlertQueries, ResourceQueries
-from services.alerts.store.adapters.postgres import Postgres, migrate, open_pool
+from services.alerts.store.adapters.postgres import AskTime, Postgres, migrate, open_pool
 from services.alerts.store.adapters.postgres_alerts import PostgresAlertStore
 from services.alerts.store.adapters.postgres_outbox import PostgresOutbox
 from services.alerts.store.adapters.postgres_resources import (
@@ -36,6 +36,7 @@ from services.alerts.store.adapters.postgres_resources import (
 )
 from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
+from services.alerts.store.port import DueRule, OutboxEntry
 from services.alerts.worker import Evaluator, Sender
 
 CONFIG = AlertsConfig(watch_poll_interval=30, allow_local_targets=True, notification_attempts=3)
@@ -54,6 +55,26 @@ class FakeClock:
     def advance(self, seconds: float) -> datetime:
         self.now += timedelta(seconds=seconds)
         return self.now
+
+    async def of_postgres(self, connection: Any) -> datetime:
+        """The same clock, as the store asks for it."""
+        return self.now
+
+
+class WrongClock(FakeClock):
+    """A clock that is always so many seconds ahead of the right one, or behind it (negative)."""
+
+    def __init__(self, right: FakeClock, ahead: float) -> None:
+        super().__init__()
+        self._right = right
+        self._ahead = timedelta(seconds=ahead)
+
+    def __call__(self) -> datetime:
+        return self._right() + self._ahead
+
+    def advance(self, seconds: float) -> datetime:
+        self._right.advance(seconds)
+        return self()
 
 
 class FakeSignals:
@@ -116,7 +137,7 @@ class World:
 
     database: Postgres
     signal: PostgresEventSignal
-    clock: FakeClock = field(default_factory=FakeClock)
+    clock: FakeClock
     signals: FakeSignals = field(default_factory=FakeSignals)
     sender_fake: FakeSender = field(default_factory=FakeSender)
     config: AlertsConfig = CONFIG
@@ -143,6 +164,10 @@ class World:
         """The same world, as another tenant sees it."""
         return replace(self, tenant=tenant)
 
+    def replica(self, ahead: float) -> World:
+        """Another replica, whose own clock is so many seconds ahead, or behind (negative)."""
+        return replace(self, clock=WrongClock(self.clock, ahead))
+
     def _own(self, target: Any) -> OfTenant:
         return OfTenant(target, self.tenant)
 
@@ -162,6 +187,16 @@ class World:
         """Lets time pass, then sends what is due."""
         self.clock.advance(seconds)
         return await self.sender.run_once()
+
+    async def take_due(self, seconds: float, limit: int, lease: timedelta) -> Sequence[DueRule]:
+        """Lets time pass, then takes rules of all tenants, as an evaluator does."""
+        self.clock.advance(seconds)
+        return await self.all_rules.take_due(limit, lease)
+
+    async def take_notifications(self, seconds: float, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
+        """Lets time pass, then takes notifications of all tenants, as a sender does."""
+        self.clock.advance(seconds)
+        return await self.outbox.take(limit, lease)
 
     async def add_channel(self, name: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
         channel = Channel(id=name, webhook=WebhookTarget(url, secret))
@@ -193,14 +228,20 @@ def simple_rule(**changes: Any) -> AlertRule:
 
 
 @asynccontextmanager
-async def open_world(dsn: str, **changes: Any) -> AsyncIterator[World]:
-    """A world in an empty database."""
-    database = Postgres(await open_pool(dsn, 10, 10))
+async def open_world(dsn: str, ask_time: AskTime | None = None, **changes: Any) -> AsyncIterator[World]:
+    """A world in an empty database.
+
+    Args:
+        ask_time: The clock of the store; None: the same that everything else goes by.
+        changes: Of the fields of `World`.
+    """
+    clock = FakeClock()
+    database = Postgres(await open_pool(dsn, 10, 10), ask_time=ask_time or clock.of_postgres)
     signal = PostgresEventSignal(dsn, retry_delay=0.05)
     try:
         await migrate(database)
         await signal.start()
-        yield World(database, signal, **changes)
+        yield World(database, signal, clock, **changes)
     finally:
         await signal.stop()
         await database.close()

@@ -1,6 +1,6 @@
-"""A replica of the alert service dies at every step from a rule to its notification: each rule is evaluated for each
-of its moments, each alert fires once, and each notification arrives once, or again under the same key if its sender
-died before anybody knew that it had been sent."""
+"""A replica of the alert service dies at every step from a rule to its notification, or stands still between evaluating
+and committing: each rule is evaluated for each of its moments, each alert fires once, and each notification arrives
+once, or again under the same key if its sender died before anybody knew that it had been sent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from airis.alerts.v1 import alerts_pb2 as pb
 from alert_replicas import INTERVAL, Replica, Replicas, gaps, open_replicas, until
@@ -27,6 +28,8 @@ HOSTS = 3
 _TELLS_NOBODY = ("before create", "before commit of create", "after create")
 # A point may be passed by the others: so many rules are made until one has it passed by the victim.
 _MOST_RULES = 15
+# A replica that stands still there has a rule, and in the end a lock on it.
+_EVALUATING = ("before evaluate", "before record evaluation", "before commit of record evaluation")
 
 
 class Rules:
@@ -99,6 +102,31 @@ async def die_at(replicas: Replicas, rules: Rules, number: int, point: str, coun
     await victim.start()
 
 
+async def stand_still_at(replicas: Replicas, rules: Rules, number: int, point: str, count: int) -> None:
+    """A replica stands still at a point until all rules were evaluated without it, and then goes on."""
+    victim: Replica = replicas.all[number]
+    assert isinstance(victim.process, ArmedService)
+    assert victim.process.process is not None
+    process = psutil.Process(victim.process.process.pid)
+
+    async def stands_still() -> bool:
+        return process.status() == psutil.STATUS_STOPPED
+
+    rules.history.fault = f"{point}, stands still"
+    victim.process.arm(point, count, signal.SIGSTOP)
+    await until(stands_still)
+    began = asyncio.get_running_loop().time()
+    try:
+        await replicas.until_told(await rules.add(number + 1), HOSTS)
+        # Twice the lease: what the replica had taken is taken by the others.
+        await replicas.until_evaluated(datetime.now(UTC) + INTERVAL, *rules.names)
+    finally:
+        process.resume()
+    MATRIX.recovered(PROFILE, rules.history.fault, {"alerts": asyncio.get_running_loop().time() - began})
+    victim.signals.asked.clear()
+    await victim.until_asking()
+
+
 async def is_dead(victim: Replica) -> bool:
     """Whether it has died by its own hand."""
     assert victim.process.process is not None
@@ -112,6 +140,19 @@ async def test_killed_at_every_boundary(tmp_path: Path, chance: random.Random) -
         rules = Rules(replicas)
         for point in chance.sample(alert_points(), len(alert_points())):
             await die_at(replicas, rules, chance.randrange(len(replicas.all)), point, chance.randint(1, 2))
+        found = await replicas.until_evaluated(datetime.now(UTC) + 2 * INTERVAL, *rules.names)
+        assert {rule: gaps(found[rule]) for rule in rules.names} == {rule: [] for rule in rules.names}
+        assert judged(PROFILE, "alerts", rules.history, await rules.told()) == []
+        assert set((await replicas.notified()).values()) == {1}
+
+
+async def test_it_stands_still_between_evaluating_and_committing(tmp_path: Path, chance: random.Random) -> None:
+    async with open_replicas(tmp_path, kind=ArmedService) as replicas:
+        rules = Rules(replicas)
+        for first in range(len(replicas.all)):
+            await rules.add(first)
+        for point in chance.sample(_EVALUATING, len(_EVALUATING)):
+            await stand_still_at(replicas, rules, chance.randrange(len(replicas.all)), point, chance.randint(1, 3))
         found = await replicas.until_evaluated(datetime.now(UTC) + 2 * INTERVAL, *rules.names)
         assert {rule: gaps(found[rule]) for rule in rules.names} == {rule: [] for rule in rules.names}
         assert judged(PROFILE, "alerts", rules.history, await rules.told()) == []

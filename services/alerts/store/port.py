@@ -98,15 +98,15 @@ class RuleStore(ResourceStore[AlertRule], Protocol):
     A rule that is deleted, disabled or asked to look at something else ends its alerts in the same transaction.
     """
 
-    async def take_due(self, now: datetime, limit: int, lease: timedelta) -> Sequence[DueRule]:
+    async def take_due(self, limit: int, lease: timedelta) -> Sequence[DueRule]:
         """Takes up to `limit` rules of all tenants whose evaluation is due; each goes to one caller, once per interval.
 
         Tenants take turns, also from call to call: one with many rules makes nobody else wait for all of them.
         An evaluation of which neither a result nor a failure is written within the lease is given out again, for the
         same moment, until the next one is due. Moments that passed while nobody asked are not made up for.
 
-        The clocks of callers may be a minute apart. What one that was further ahead has planned, or written down, holds
-        nothing up: such a rule is due now.
+        What is due says the one clock of the store, whatever the callers' own say. What was planned, or written down,
+        while it was more than a minute ahead holds nothing up: such a rule is due now.
         """
         ...
 
@@ -201,12 +201,12 @@ class OutboxEntry:
 class Outbox(Protocol):
     """Notifications on their way, each from the transaction of the event that it tells of."""
 
-    async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
+    async def take(self, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
         """Takes up to `limit` notifications of all tenants that are due; each goes to one caller; tenants take turns.
 
         One that is neither finished nor retried within the lease is given out again. The next notification of
-        an alert to a channel is not given out before the one before is finished. One that was put off by a clock which
-        was more than a minute ahead is given out after the lease.
+        an alert to a channel is not given out before the one before is finished. What is due says the one clock of the
+        store; one that was put off while it was more than a minute ahead is given out after the lease.
         """
         ...
 
@@ -214,8 +214,8 @@ class Outbox(Protocol):
         """Finishes a notification that has arrived, and records NOTIFIED, once."""
         ...
 
-    async def retry(self, entry: OutboxEntry, error: str, at: datetime) -> None:
-        """Makes a notification due again at a later moment, unless it was given out anew since it was taken."""
+    async def retry(self, entry: OutboxEntry, error: str, delay: timedelta) -> None:
+        """Makes a notification due again after a delay, unless it was given out anew since it was taken."""
         ...
 
     async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
@@ -226,7 +226,7 @@ class Outbox(Protocol):
         """The tenants that have notifications which a silence holds back."""
         ...
 
-    async def release(self, tenant: str, is_silenced: IsSilenced, at: datetime) -> int:
+    async def release(self, tenant: str, is_silenced: IsSilenced) -> int:
         """Makes notifications of a tenant due whose silence is over; gives their number.
 
         That an alert fired is dropped if it no longer does.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -34,17 +35,29 @@ _UNREACHABLE = (
 )
 
 
+AskTime: TypeAlias = Callable[[Any], Awaitable[datetime]]
+"""Gives the time, asked in a transaction on a connection."""
+
+
+async def postgres_time(connection: Any) -> datetime:
+    """When the transaction began, by PostgreSQL's own clock."""
+    began: datetime = await connection.fetchval("SELECT now()")
+    return began
+
+
 class Postgres:
     """A bounded pool of connections.
 
     Args:
         pool: Made by `open_pool`.
         acquire_timeout: Seconds to wait for a free connection.
+        ask_time: The one clock by which all replicas plan, whatever their own say.
     """
 
-    def __init__(self, pool: asyncpg.Pool, acquire_timeout: float = 5.0) -> None:
+    def __init__(self, pool: asyncpg.Pool, acquire_timeout: float = 5.0, ask_time: AskTime = postgres_time) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self._ask_time = ask_time
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
@@ -65,6 +78,10 @@ class Postgres:
             raise InvalidArgumentError(
                 "A text of the request has the character U+0000, which cannot be kept; leave it out."
             ) from error
+
+    async def now(self, connection: Any) -> datetime:
+        """The time by which all replicas plan, asked in a transaction: a replica's own clock may be hours off."""
+        return await self._ask_time(connection)
 
     async def close(self) -> None:
         """Waits for the connections that are in use, then closes all."""

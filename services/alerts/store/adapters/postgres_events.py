@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
 
 from services.alerts.message import idempotency_key, payload
@@ -126,11 +127,15 @@ async def enqueue(
     channels: Sequence[str],
     description: str,
     is_silenced: IsSilenced,
+    now: datetime,
 ) -> None:
     """Writes the notifications of events that have just been added.
 
     That an alert fired is told to the rule's channels; that it is resolved, to those who were told that it
     fired. Under a silence both are held back.
+
+    Args:
+        now: The time of the store. That of an event may be a replica's own, which may be wrong.
     """
     for event, alert in happened:
         if event.kind is EventKind.FIRING:
@@ -154,7 +159,7 @@ async def enqueue(
                     event.kind,
                     status,
                     payload(alert, event, description, key),
-                    event.event_time,
+                    now,
                 )
                 for key, channel in zip(keys, told, strict=True)
             ],

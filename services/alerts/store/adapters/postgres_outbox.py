@@ -32,7 +32,7 @@ _BRING_BACK = bring_back(
     "next_attempt_at",
     furthest="$2::interval",
     lock="FOR UPDATE",
-    # Whoever is sending it just now, while its clock is put right, has the time of a lease to say so.
+    # Whoever is sending it just now, while the clock is put right, has the time of a lease to say so.
     update="SET next_attempt_at = $3",
 )
 _HOLDING = (
@@ -55,8 +55,9 @@ class PostgresOutbox:
         self._longest_delay = longest_delay
         self._turns = Turns()
 
-    async def take(self, now: datetime, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
+    async def take(self, limit: int, lease: timedelta) -> Sequence[OutboxEntry]:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             await execute_bring_back(connection, _BRING_BACK, now, max(lease, self._longest_delay), now + lease)
             rows = await connection.fetch(_TAKE, now, limit, self._turns.last, now + lease)
         self._turns.taken(rows)
@@ -68,14 +69,15 @@ class PostgresOutbox:
     async def sent(self, entry: OutboxEntry, at: datetime) -> None:
         await self._finish(entry, "SENT", EventKind.NOTIFIED, "", at)
 
-    async def retry(self, entry: OutboxEntry, error: str, at: datetime) -> None:
+    async def retry(self, entry: OutboxEntry, error: str, delay: timedelta) -> None:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             await connection.execute(
                 "UPDATE outbox SET next_attempt_at = $3, last_error = $4 "
                 "WHERE tenant = $1 AND key = $2 AND status = 'PENDING' AND attempts = $5",
                 entry.tenant,
                 entry.key,
-                at,
+                now + delay,
                 error,
                 entry.attempts,
             )
@@ -87,8 +89,9 @@ class PostgresOutbox:
         async with self._database.transaction() as connection:
             return [row["tenant"] for row in await connection.fetch(_HOLDING)]
 
-    async def release(self, tenant: str, is_silenced: IsSilenced, at: datetime) -> int:
+    async def release(self, tenant: str, is_silenced: IsSilenced) -> int:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             rows = await connection.fetch(
                 "SELECT alerts.*, outbox.key, outbox.kind FROM outbox JOIN alerts "
                 "ON alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
@@ -101,7 +104,7 @@ class PostgresOutbox:
                 alert = alert_from(row)
                 over = row["kind"] == EventKind.FIRING and alert.state is not AlertState.FIRING
                 if over:
-                    await self._drop(connection, tenant, row["key"], at)
+                    await self._drop(connection, tenant, row["key"], now)
                 elif not is_silenced(alert):
                     ready.append(row["key"])
             await connection.execute(
@@ -109,7 +112,7 @@ class PostgresOutbox:
                 "WHERE tenant = $1 AND key = ANY($2::text[])",
                 tenant,
                 ready,
-                at,
+                now,
             )
         return len(ready)
 

@@ -61,8 +61,9 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         super().__init__(database, new_etag)
         self._turns = Turns()
 
-    async def take_due(self, now: datetime, limit: int, lease: timedelta) -> Sequence[DueRule]:
+    async def take_due(self, limit: int, lease: timedelta) -> Sequence[DueRule]:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             await execute_bring_back(connection, _BRING_BACK, now)
             rows = await connection.fetch(_TAKE_DUE, now, limit, self._turns.last, now + lease)
         self._turns.taken(rows)
@@ -102,7 +103,7 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
             await self._write_groups(connection, tenant, rule.id, before, steps)
             events = [event for step in steps for event in step.events]
             happened = await append(connection, tenant, events)
-            await enqueue(connection, tenant, happened, rule.channels, rule.description, is_silenced)
+            await enqueue(connection, tenant, happened, rule.channels, rule.description, is_silenced, due.at)
         return [event for event, _ in happened]
 
     async def _groups(self, connection: Any, tenant: str, rule: str) -> dict[GroupKey, Group]:
@@ -166,9 +167,9 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         await write_references(connection, "alert_rule_channels", tenant, new.id, new.channels)
         if old is not None and old.asks_the_same_as(new):
             if old.evaluation_interval != new.evaluation_interval:
-                await self._schedule(connection, tenant, new.id, at)
+                await self._schedule(connection, tenant, new.id)
             return
-        await self._schedule(connection, tenant, new.id, at)
+        await self._schedule(connection, tenant, new.id)
         if old is not None:
             await connection.execute(
                 "UPDATE alert_rules SET last_error = '' WHERE tenant = $1 AND id = $2", tenant, new.id
@@ -178,12 +179,12 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
     async def _before_delete(self, connection: Any, tenant: str, old: AlertRule, at: datetime) -> None:
         await self._end_groups(connection, tenant, old, at, "the rule was deleted")
 
-    async def _schedule(self, connection: Any, tenant: str, rule: str, at: datetime) -> None:
+    async def _schedule(self, connection: Any, tenant: str, rule: str) -> None:
         await connection.execute(
             "UPDATE alert_rules SET next_evaluation_at = $3, evaluating_for = NULL WHERE tenant = $1 AND id = $2",
             tenant,
             rule,
-            at,
+            await self._database.now(connection),
         )
 
     async def _end_groups(self, connection: Any, tenant: str, rule: AlertRule, at: datetime, comment: str) -> None:
@@ -192,7 +193,8 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         events = [event for group in groups.values() for event in end(rule, group, at, comment)]
         happened = await append(connection, tenant, events)
         # Who changes a rule knows of it: this is told even under a silence.
-        await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False)
+        now = await self._database.now(connection)
+        await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False, now)
 
 
 def fingerprint(key: GroupKey) -> str:

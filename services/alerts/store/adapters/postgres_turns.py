@@ -10,7 +10,10 @@ import structlog
 logger = structlog.get_logger(__name__)
 
 CLOCKS_APART = "interval '1 minute'"
-"""How far the clocks of replicas may be apart. What is planned further ahead was planned by a clock that was wrong."""
+"""How far the clocks of PostgreSQL and of a server that takes its place may be apart.
+
+What is planned further ahead was planned by a clock that was wrong.
+"""
 
 
 def tenants_of(table: str, condition: str) -> str:
