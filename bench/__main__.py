@@ -23,7 +23,7 @@ from bench import goals, startup
 from bench.airis_target import AirisTarget
 from bench.bare_target import BareTarget
 from bench.environment import environment
-from bench.folders import absolute, work_folder
+from bench.folders import RESULTS, absolute, work_folder
 from bench.payloads import base_before
 from bench.report import print_report, run_line
 from bench.report_html import page
@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         default=["airis", "airis-direct", "bare"],
         help="airis, airis-direct (the services' ports), bare, peers (all), or the name of a peer",
     )
-    parser.add_argument("--results", type=absolute, default="bench-results", help="the folder of the results")
+    parser.add_argument("--results", type=absolute, default=RESULTS, help="the folder of the results")
     parser.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")
     parser.add_argument("--port-offsets", type=_offsets, default=range(10_000, 22_000, 10), help="FIRST-LAST")
     return parser

@@ -28,7 +28,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bench import processes
 from bench.airis_audit import Audit, audit
 from bench.payloads import METRIC_NAMES, SERVICES
-from bench.target import SIGNALS, Endpoint, TargetError, otlp_grpc
+from bench.target import DIRECTLY, SIGNALS, Endpoint, TargetError, otlp_grpc
 from services.supervisor import ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,7 +131,7 @@ class AirisTarget:
         # Whole days, so that what is rolled up is read where that is exact.
         day = int(time.time()) // _DAY
         first, last = Timestamp(seconds=(day - 2) * _DAY), Timestamp(seconds=(day + 2) * _DAY)
-        with grpc.insecure_channel(self.address(ports.GRPC[signal])) as channel:
+        with grpc.insecure_channel(self.address(ports.GRPC[signal]), DIRECTLY) as channel:
             if signal == "metrics":
                 metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
                 return sum(_points(metrics, name, first, last) for name in METRIC_NAMES)

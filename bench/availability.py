@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from platform_process import Platform
 
 from bench.availability_calls import Load, Made
+from bench.folders import RESULTS, absolute, work_folder
 
 GOAL = 0.999
 TARGETS = ("metrics", "logs", "traces", "alerts", "postgres", "redis", "envoy")
@@ -199,9 +200,11 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two kills")
     parser.add_argument("--rate", type=float, default=4.0, help="calls a second of each kind and client")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work-dir", type=absolute, help="where the data folder is made; default: temporary")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="airis-availability-", ignore_cleanup_errors=True) as folder:
+    work = work_folder(chosen.work_dir, RESULTS)
+    with tempfile.TemporaryDirectory(prefix="airis-availability-", dir=work, ignore_cleanup_errors=True) as folder:
         platform = Platform(Path(folder), "--data-dir", folder)
         platform.start()
         print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)

@@ -22,6 +22,8 @@ from airis.logs.v1 import logs_pb2, logs_pb2_grpc
 from airis.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from airis.traces.v1 import traces_pb2, traces_pb2_grpc
 
+from bench.target import DIRECTLY
+
 ITEMS = 100
 _SERIES = 20
 _BARE_SECONDS = {"ingest": 5.0, "query": 10.0}
@@ -167,7 +169,7 @@ class Load:
     async def run(self) -> None:
         """Calls until told to end; returns when all are answered."""
         self._began = time.monotonic()
-        async with AirisClient(self._edge) as client, grpc.aio.insecure_channel(self._edge) as channel:
+        async with AirisClient(self._edge) as client, grpc.aio.insecure_channel(self._edge, DIRECTLY) as channel:
             kinds = [("sdk", name, make) for name, make in sdk_calls(client).items()]
             kinds += [("bare", name, make) for name, make in bare_calls(channel).items()]
             async with asyncio.TaskGroup() as group:

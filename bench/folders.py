@@ -15,6 +15,10 @@ def absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+RESULTS = absolute("bench-results")
+"""Where results go unless another folder is chosen."""
+
+
 def file_system(folder: Path) -> str:
     """The kind of file system that a folder is on: "ext4"; empty if the system does not tell."""
     mounted = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}

@@ -23,10 +23,11 @@ from typing import Any
 
 from bench import processes
 from bench.airis_target import AirisTarget
-from bench.folders import absolute
+from bench.folders import RESULTS, absolute, work_folder
 from bench.ingest import faults_of, read_back
 from bench.load import LoadGenerator, Phase
 from bench.payloads import ITEMS, base_before, payloads
+from bench.results import finite
 from bench.target import SIGNALS, Target
 
 GOAL = 0.9
@@ -52,7 +53,7 @@ class Stage:
     per_cpu_second: float
     per_second: float
     p95_ms: float
-    memory_bytes: int
+    memory_bytes: float
 
 
 @dataclass(frozen=True)
@@ -181,13 +182,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    work = work_folder(chosen.work_dir, RESULTS)
     found: list[dict[str, Any]] = []
     for signal in chosen.signals:
         growth = grow(
             AirisTarget(),
             signal,
             chosen.items,
-            chosen.work_dir,
+            work,
             lambda stage, of=signal: print(_line(of, stage), flush=True),
         )
         is_met = growth.ratio >= GOAL and not growth.faults
@@ -199,7 +201,7 @@ def main() -> int:
             f" goal: {GOAL}: {'met' if is_met else 'MISSED'}"
         )
         if chosen.json:
-            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            chosen.json.write_text(json.dumps(finite(found), indent=1) + "\n", encoding="utf-8")
     return 0 if all(each["ok"] for each in found) else 1
 
 

@@ -67,7 +67,9 @@ class Run:
         settled_seconds: From the last answer until all can be read back.
         readable_per_second: Items of the peak, by the time until all of them can be read back: what a target keeps up
             with, if it acknowledges faster than it stores.
-        half_peak_refused: Of the items offered at half the peak, the share that was refused or not answered.
+        peak_refused: Of the items offered at the peak, the share that was refused or not answered. Who is offered all
+            that it takes may refuse some: that is a figure, and no fault.
+        half_peak_refused: The same at half the peak.
         bytes_per_item: What stays on disk: of the tables with their indexes, where the target tells; else of all files.
         files_per_item: Bytes of all files: also of a journal, and of merged parts that wait for their removal.
         memory_bytes: PSS after the peak.
@@ -93,10 +95,11 @@ class Run:
     stored: int = 0
     settled_seconds: float = math.nan
     readable_per_second: float = math.nan
+    peak_refused: float = math.nan
     half_peak_refused: float = math.nan
     bytes_per_item: float = math.nan
     files_per_item: float = math.nan
-    memory_bytes: int = 0
+    memory_bytes: float = math.nan
     generator_busy: float = math.nan
     foreign_cores: float = math.nan
     errors: dict[str, int] = field(default_factory=dict)
@@ -111,14 +114,14 @@ class Run:
 
 
 def faults_of(acknowledged: int, unknown: int, counts: Mapping[str, int]) -> list[str]:
-    """What is wrong with what is stored; empty: nothing is lost and nothing doubled.
+    """What is wrong with what is stored; empty: something is, nothing is lost and nothing doubled.
 
     Args:
         acknowledged: Items that must be stored, each once.
         unknown: Items that may be stored, each once.
         counts: Of what is stored, by how it was counted; all must agree.
     """
-    found = []
+    found = [] if acknowledged else ["nothing was acknowledged"]
     for what, count in counts.items():
         if count < acknowledged:
             found.append(f"{acknowledged - count} of {acknowledged} acknowledged items are lost ({what}: {count})")
@@ -203,8 +206,7 @@ class IngestRun:
             # Enough lanes, so that an answer that is late does not keep later requests from being sent.
             result = self._send(plan.latency_seconds, rate=half, in_flight=4 * plan.in_flight)
             self.run.half_peak_ms = _latencies(result)
-            offered = result.acknowledged + result.refused + result.unknown
-            self.run.half_peak_refused = (result.refused + result.unknown) / max(1, offered)
+            self.run.half_peak_refused = result.refused_share
             self._settle()
         self._quiet(plan.merge_seconds)
         if target.stores:
@@ -235,6 +237,9 @@ class IngestRun:
         run.per_cpu_second = result.acknowledged / max(0.01, spent)
         run.acknowledgement_ms = _latencies(result)
         run.generator_busy = result.generator_busy
+        run.peak_refused = result.refused_share
+        if not result.acknowledged:
+            run.faults.append("nothing was acknowledged at the peak")
         return result
 
     def _send(

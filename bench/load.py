@@ -63,6 +63,12 @@ class LoadResult:
         return self.generator_cpu_seconds / self.generator_processes / self.seconds if self.seconds else 0.0
 
     @property
+    def refused_share(self) -> float:
+        """Of the items that were offered, the share that was refused or not answered."""
+        missing = self.refused + self.unknown
+        return missing / max(1, self.acknowledged + missing)
+
+    @property
     def per_second(self) -> float:
         """Acknowledged items a second."""
         return self.acknowledged / self.seconds if self.seconds else 0.0
@@ -96,6 +102,15 @@ class LoadGenerator:
         self._workers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
 
     def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         for index in range(self._count):
             ours, theirs = context.Pipe()
@@ -104,11 +119,8 @@ class LoadGenerator:
             process.start()
             theirs.close()
             self._workers.append((process, ours))
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _end(self) -> None:
         for process, pipe in self._workers:
             # Closing it is what ends the loop there.
             pipe.close()
@@ -133,6 +145,17 @@ class LoadGenerator:
         Raises:
             ConnectionError: The endpoint cannot be reached, or a process of the generator ended.
         """
+        try:
+            return self._run(phase, began)
+        except Exception:
+            # Some may still be about this phase: what they answer would be taken for the next one's.
+            for process, _ in self._workers:
+                process.kill()
+            self._end()
+            self._start()
+            raise
+
+    def _run(self, phase: Phase, began: Callable[[], None]) -> LoadResult:
         for _, pipe in self._workers:
             pipe.send(phase)
         for _, pipe in self._workers:

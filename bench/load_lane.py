@@ -14,7 +14,7 @@ import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from bench.payloads import Payloads
-from bench.target import Endpoint
+from bench.target import DIRECTLY, Endpoint
 
 REQUEST_SECONDS = 30.0
 _AFTER_REFUSAL_SECONDS = 0.05
@@ -96,6 +96,7 @@ class GrpcSender:
 
     def __init__(self, endpoint: Endpoint) -> None:
         options = (
+            *DIRECTLY,
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
@@ -126,6 +127,7 @@ class HttpSender:
         self._connection = http.client.HTTPConnection(endpoint.address, timeout=REQUEST_SECONDS)
         self._path = endpoint.path
         self._headers = {"Content-Type": "application/x-protobuf", **endpoint.headers}
+        self._refused = endpoint.refused
 
     def send(self, body: bytes, items: int) -> Outcome:
         """Sends one request."""
@@ -137,6 +139,8 @@ class HttpSender:
             self._connection.close()
             return Outcome(None, f"{type(error).__name__}: {error}"[:200])
         if 200 <= answer.status < 300:
+            if self._refused:
+                return Outcome(*self._refused(content))
             is_protobuf = "protobuf" in (answer.getheader("Content-Type") or "")
             return _judge(content) if is_protobuf else Outcome(0)
         text = f"HTTP {answer.status}: {content[:160].decode(errors='replace')}"

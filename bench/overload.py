@@ -10,7 +10,8 @@ platform, as users' calls do. Ends with 1 when a goal is missed:
 - p95 of what is admitted is within the contract's deadline;
 - the rest is refused with RESOURCE_EXHAUSTED and RetryInfo, p95 within 0.1 s;
 - five seconds after the overload everything is answered;
-- every health check is answered.
+- every health check is answered;
+- once the service has stopped, each item that it acknowledged is stored, once.
 
 The load comes from a process of its own, on a core of its own: what is offered in vain costs as much as the rest, and
 must not be taken from the service. That has the other cores, in each phase the same.
@@ -35,10 +36,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
-from overload_load import HEALTH, Phase, Traffic, offer
+from overload_load import HEALTH, Call, Phase, Traffic, offer
 from platform_process import WITHOUT_DEMO, Platform
 from service_process import ServiceProcess
 
+from bench.folders import RESULTS, absolute, work_folder
+from bench.overload_audit import items, lost_or_doubled
 from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, stored_rate, table
 from bench.overload_traffic import SERVICES, Kind, fill, kinds, store_all
 
@@ -104,8 +107,10 @@ class Memory:
         self._ended.set()
 
 
-def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory, cores: set[int]) -> Verdict:
-    """Runs the four phases of one RPC; the load comes from those cores."""
+def overload(
+    subject: Subject, kind: Kind, seconds: float, memory: Memory, cores: set[int]
+) -> tuple[Verdict, list[Call]]:
+    """Runs the four phases of one RPC; the load comes from those cores. Gives its calls besides."""
     apply = partial(offer, subject.target, health=subject.health, timeout=kind.deadline, cores=sorted(cores))
     health = Traffic(HEALTH, _HEALTH_RATE)
     before, after = max(seconds / 8, 2.0), max(seconds / 8, 2 * RECOVERY_SECONDS)
@@ -119,23 +124,32 @@ def overload(subject: Subject, kind: Kind, seconds: float, memory: Memory, cores
     ]
     reports = apply(phases)
     stored_after = store_all(kind.service, subject.target) if kind.stores else 0.0
-    return judge(kind.name, kind.deadline, peak, found, *reports, memory=memory.most, stored_after=stored_after)
+    calls = [call for report in (found, *reports) for call in report.of(kind.method)]
+    verdict = judge(kind.name, kind.deadline, peak, found, *reports, memory=memory.most, stored_after=stored_after)
+    return verdict, calls
 
 
-def measure(service: str, seconds: float, cores: set[int], *, through_envoy: bool, acknowledged: bool) -> list[Verdict]:
-    """Overloads one service, from those cores."""
+def measure(
+    service: str, seconds: float, cores: set[int], work: Path, *, through_envoy: bool, acknowledged: bool
+) -> list[Verdict]:
+    """Overloads one service, from those cores, with its data in a new folder within `work`."""
     start = behind_envoy if through_envoy else alone
-    with (
-        tempfile.TemporaryDirectory(prefix="airis-overload-", ignore_cleanup_errors=True) as folder,
-        start(service, Path(folder)) as subject,
-    ):
-        memory = Memory(subject.pid)
-        try:
-            fill(service, subject.target)
-            asked = [replace(kind, stores=kind.stores and not acknowledged) for kind in kinds(service)]
-            return [overload(subject, kind, seconds, memory, cores) for kind in asked]
-        finally:
-            memory.end()
+    query, ingest = kinds(service)
+    with tempfile.TemporaryDirectory(prefix="airis-overload-", dir=work, ignore_cleanup_errors=True) as folder:
+        with start(service, Path(folder)) as subject:
+            memory = Memory(subject.pid)
+            try:
+                further = fill(service, subject.target)
+                of_query, _ = overload(subject, query, seconds, memory, cores)
+                ingest = replace(ingest, stores=not acknowledged)
+                of_ingest, calls = overload(subject, ingest, seconds, memory, cores)
+                store_all(service, subject.target)
+                # Each `store_all` adds an item: this one, and those before and after a load that is to be stored.
+                further += 3 if ingest.stores else 1
+            finally:
+                memory.end()
+        faults = lost_or_doubled(Path(folder), service, items(calls, further))
+    return [of_query, replace(of_ingest, faults=tuple(faults))]
 
 
 def _own_core() -> set[int]:
@@ -157,13 +171,16 @@ def main() -> int:
         "--acknowledged", action="store_true", help="three times what is acknowledged at most, stored or not"
     )
     parser.add_argument("--envoy", action="store_true", help="through the Envoy of a whole platform")
+    parser.add_argument("--work-dir", type=absolute, help="where data folders are made; default: temporary")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
-    cores = _own_core()
+    cores, work = _own_core(), work_folder(chosen.work_dir, RESULTS)
     verdicts: list[Verdict] = []
     for service in chosen.services.split(","):
-        found = measure(service, chosen.seconds, cores, through_envoy=chosen.envoy, acknowledged=chosen.acknowledged)
+        found = measure(
+            service, chosen.seconds, cores, work, through_envoy=chosen.envoy, acknowledged=chosen.acknowledged
+        )
         print("\n".join(table(found)[bool(verdicts) :]), flush=True)
         verdicts += found
     met = not any(verdict.misses for verdict in verdicts)

@@ -39,6 +39,7 @@ class Verdict:
         health_p95: How long they took under overload.
         memory: The most that the service had, in MiB.
         stored_after: After all of it, how long until everything acknowledged was stored; 0: nothing was to be.
+        faults: What is wrong with what is stored in the end.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Verdict:
     health_p95: float
     memory: float
     stored_after: float
+    faults: tuple[str, ...] = ()
 
     @property
     def misses(self) -> list[str]:
@@ -70,7 +72,7 @@ class Verdict:
             (self.recovery <= RECOVERY_SECONDS, f"recovered after {self.recovery:.0f} s"),
             (not self.health_failed, f"{self.health_failed} health checks failed"),
         )
-        return [miss for met, miss in goals if not met]
+        return [*(miss for met, miss in goals if not met), *self.faults]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

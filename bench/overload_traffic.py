@@ -21,6 +21,7 @@ from airis.metrics.v1 import metrics_pb2
 from airis.traces.v1 import traces_pb2
 from google.protobuf.message import Message
 
+from bench.target import DIRECTLY
 from resilience.contract import method_policy
 
 BATCH = 1000
@@ -147,13 +148,17 @@ def kinds(service: str) -> list[Kind]:
     return found
 
 
-def fill(service: str, target: str) -> None:
-    """Stores something that can be asked for."""
+def fill(service: str, target: str) -> int:
+    """Stores something that can be asked for; returns how many items that are."""
     _, batch, _ = _SERVICES[service]
     with _ingest(service, target) as call:
         for _ in range(_FILLED):
-            _send(call, batch())
+            request: Any = batch()
+            # It may be sent again, and is stored once.
+            request.request_id = uuid.uuid4().hex
+            _send(call, request)
     store_all(service, target)
+    return _FILLED * BATCH + 1
 
 
 def store_all(service: str, target: str) -> float:
@@ -170,7 +175,7 @@ def store_all(service: str, target: str) -> float:
 
 @contextmanager
 def _ingest(service: str, target: str) -> Iterator[Any]:
-    with grpc.insecure_channel(target) as channel:
+    with grpc.insecure_channel(target, DIRECTLY) as channel:
         yield channel.unary_unary(kinds(service)[1].method)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from pathlib import Path
 
 import psutil
 
+_PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. RSS counts what processes share in each of them, PSS once."""
+    """Bytes. RSS counts what processes share in each of them, PSS once; not a number where the system does not tell."""
 
-    rss: int
-    pss: int
+    rss: float
+    pss: float
 
 
 def tree(pids: Iterable[int]) -> list[int]:
@@ -42,7 +44,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     for pid in tree(pids):
         with contextlib.suppress(OSError):
             # The name of the program is in brackets and may hold anything.
-            values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            values = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
             total += sum(int(value) for value in values[11:15])
     return total / _TICKS
 
@@ -55,14 +57,23 @@ def machine_cpu_seconds() -> float:
 
 def memory(pids: Iterable[int]) -> Memory:
     """Of the processes and their descendants, now."""
-    rss = pss = 0
+    rss = pss = 0.0
     for pid in tree(pids):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Rss:"):
-                    rss += int(line.split()[1]) * 1024
-                elif line.startswith("Pss:"):
-                    pss += int(line.split()[1]) * 1024
+        folder = _PROC / str(pid)
+        try:
+            lines = (folder / "smaps_rollup").read_text().splitlines()
+        except ProcessLookupError:
+            continue
+        except OSError:
+            # Whoever has just ended has no memory. Of whoever runs it is unknown, and not 0.
+            if folder.exists():
+                return Memory(math.nan, math.nan)
+            continue
+        for line in lines:
+            if line.startswith("Rss:"):
+                rss += int(line.split()[1]) * 1024
+            elif line.startswith("Pss:"):
+                pss += int(line.split()[1]) * 1024
     return Memory(rss, pss)
 
 

@@ -2,6 +2,7 @@
 
 Run: `python -m bench.queries --data-dir PATH [--points 5000000] [--lines 1000000] [--spans 1000000] [--repeats 200]
 [--port-offset 4000]`. The data is made once for a folder and used again; the sizes of what is there count then.
+Whatever else the folder's `metrics`, `logs` and `traces` hold is removed.
 
 Each question is asked with other parameters each time. Four places are measured, each beyond the one before:
 
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ from google.protobuf.json_format import MessageToDict
 from bench import query_data as data
 from bench.folders import absolute
 from bench.query_questions import HOUR, MINUTE, QUESTIONS, Question, Sizes, over_all
+from bench.target import DIRECTLY
 from services.metrics.model import SeriesRow
 from services.metrics.store.adapters.clickhouse import series_table
 from services.shared.bus.port import Header, Position
@@ -222,7 +225,7 @@ def _figure(question: Question, place: str, times: Sequence[float], used: float,
 def _over_grpc(question: Question, offset: int, sizes: Sizes, repeats: int, service: psutil.Process) -> QueryFigure:
     times, answer, used = [], None, 0.0
     response = _response(question)
-    with grpc.insecure_channel(f"127.0.0.1:{_PORTS[question.signal] + offset}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{_PORTS[question.signal] + offset}", DIRECTLY) as channel:
         call = channel.unary_unary(
             question.method,
             request_serializer=lambda message: message.SerializeToString(),
@@ -276,7 +279,7 @@ def _check_counts(offset: int, sizes: Sizes) -> None:
     counts = {"points": 0, "lines": 0, "spans": 0}
 
     def ask(name: str, method: str, request: Any, response: Any) -> Any:
-        with grpc.insecure_channel(f"127.0.0.1:{_PORTS[name] + offset}") as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{_PORTS[name] + offset}", DIRECTLY) as channel:
             call = channel.unary_unary(method, lambda message: message.SerializeToString(), response.FromString)
             return call(request, timeout=60)
 
@@ -299,8 +302,8 @@ def _check_counts(offset: int, sizes: Sizes) -> None:
 
 def _in_child(target: Callable[..., Any], *arguments: Any) -> Any:
     """Runs a coroutine function in a process of its own: a chdb folder belongs to one process, and one to a process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, (target, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, target, arguments).result()
 
 
 def _run(target: Callable[..., Any], arguments: Sequence[Any]) -> Any:
@@ -319,7 +322,8 @@ def measure(
     """Loads what is not there yet and asks every question everywhere.
 
     Args:
-        data_dir: Where the data is kept for the next run; made anew if the tables have changed since.
+        data_dir: Where the data is kept for the next run; made anew if the tables have changed since, or not all of it
+            was loaded.
         sizes: How much to load; what is there already counts in its place.
         repeats: How often each question is asked in each place.
         offset: Added to the platform's ports.
@@ -334,13 +338,17 @@ def measure(
     if known.get("migrations") == migrations:
         sizes = Sizes(**known["sizes"])
     else:
-        if known:
-            shutil.rmtree(data_dir)
+        kept.unlink(missing_ok=True)
+        for name in _SIGNALS:
+            if (data_dir / name).exists():
+                shutil.rmtree(data_dir / name)
         data_dir.mkdir(parents=True, exist_ok=True)
         sizes = Sizes(sizes.points // 10_000 * 10_000, sizes.lines, sizes.spans // 16 * 16, sizes.end)
         for name in _SIGNALS:
             _in_child(_load, name, data_dir, sizes)
-        kept.write_text(json.dumps({"sizes": asdict(sizes), "migrations": migrations}))
+        written = kept.with_suffix(".new")
+        written.write_text(json.dumps({"sizes": asdict(sizes), "migrations": migrations}))
+        written.replace(kept)
     names = only or _SIGNALS
     figures = [figure for name in names for figure in _in_child(_layers, name, data_dir, sizes, repeats)]
     if in_process:
@@ -353,7 +361,12 @@ def measure(
     try:
         _wait_until_ready(platform, data_dir / "up.log")
         if not only:
-            _check_counts(offset, sizes)
+            try:
+                _check_counts(offset, sizes)
+            except RuntimeError:
+                # The next run loads it anew.
+                kept.unlink()
+                raise
         for question in QUESTIONS:
             if question.signal in names:
                 service = _service(platform.pid, question.signal)

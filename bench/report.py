@@ -81,7 +81,7 @@ def _ingestion(results: Results, ours: str) -> Table:
     table = Table(title="Ingestion: medians, lowest to highest", title_justify="left")
     measured = (
         *("items/s", "until readable", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p95", "p99 ms"),
-        *("refused", "B/item"),
+        *("refused: peak, half", "B/item"),
     )
     for name in ("signal", "target"):
         table.add_column(name)
@@ -106,7 +106,7 @@ def _cells(row: Row, own: Row | None) -> list[str]:
         f"{number(cpu)}×",
         spread_text(row.half_p95_ms),
         spread_text(row.half_p99_ms),
-        share_text(row.half_peak_refused),
+        f"{share_text(row.peak_refused)}, {share_text(row.half_peak_refused)}",
         spread_text(row.bytes_per_item),
         "[red]FAILED[/]" if row.faults else "0",
     ]

@@ -65,7 +65,7 @@ def _ingestion(rows: Sequence[Row], ours: str) -> str:
     own = next((row for row in rows if row.target == ours), None)
     header = (
         "target", "items/s", "until readable", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p50", "p95",
-        "p99 ms", "refused", "B/item", "lost, doubled",
+        "p99 ms", "refused: peak", "half", "B/item", "lost, doubled",
     )  # fmt: skip
     cells = (
         (
@@ -78,13 +78,14 @@ def _ingestion(rows: Sequence[Row], ours: str) -> str:
             number(row.half_p50_ms.median),
             number(row.half_p95_ms.median),
             number(row.half_p99_ms.median),
+            share_text(row.peak_refused),
             share_text(row.half_peak_refused),
             spread_text(row.bytes_per_item),
             "; ".join(row.faults) or "0",
         )
         for row in rows
     )
-    return _table(header, cells, numbers=range(1, 12))
+    return _table(header, cells, numbers=range(1, 13))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:

@@ -32,6 +32,7 @@ import uvloop
 from airis.metrics.v1 import metrics_pb2
 
 from bench.resilience_server import HEDGED_METHOD, METHOD, handler, interceptors, start_telemetry
+from bench.target import DIRECTLY
 from resilience.contract import policies
 from resilience.grpc.aio_client import single_answer
 from resilience.grpc.client import Endpoint, wrap
@@ -222,13 +223,16 @@ async def _over_loopback(
         "response_deserializer": metrics_pb2.QueryMetricsResponse.FromString,
     }
     bare_target, guarded_target = (f"127.0.0.1:{port}" for port in ports)
-    async with grpc.aio.insecure_channel(bare_target) as channel, grpc.aio.insecure_channel(guarded_target) as guarded:
+    async with (
+        grpc.aio.insecure_channel(bare_target, DIRECTLY) as channel,
+        grpc.aio.insecure_channel(guarded_target, DIRECTLY) as guarded,
+    ):
         bare = _aio_calls(channel.unary_unary(METHOD, **codecs), metadata)
         wrapped = _aio_calls(wrap(channel).unary_unary(METHOD, **codecs), metadata)
         yield await _compare("client over loopback, aio", bare, wrapped, rounds, calls)
         served = _aio_calls(guarded.unary_unary(METHOD, **codecs), metadata)
         yield await _compare("server over loopback, aio", bare, served, rounds, calls)
-    with grpc.insecure_channel(bare_target) as blocking_channel:
+    with grpc.insecure_channel(bare_target, DIRECTLY) as blocking_channel:
         call = blocking_channel.unary_unary(METHOD, **codecs)
         wrapped_call = wrap(blocking_channel).unary_unary(METHOD, **codecs)
         options = {"timeout": _SECONDS_LEFT, "metadata": metadata}
@@ -252,7 +256,7 @@ async def _processor_time(
     each = max(1, calls // _IN_FLIGHT)
     for number in range(rounds + 1):
         for server, taken in zip(servers, found, strict=True):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", DIRECTLY) as channel:
                 call = _aio_calls(channel.unary_unary(METHOD, **codecs), metadata)
                 await call()
                 before = sum(server.process.cpu_times()[:2])

@@ -43,6 +43,7 @@ class Row:
     per_second: Spread
     per_cpu_second: Spread
     readable_per_second: Spread
+    peak_refused: Spread
     half_peak_refused: Spread
     half_p50_ms: Spread
     half_p95_ms: Spread
@@ -97,7 +98,7 @@ class Results:
     def write(self, path: Path, goals: Iterable[Mapping[str, Any]]) -> None:
         """Writes everything as JSON."""
         tree = {**asdict(self), "rows": [asdict(row) for row in self.rows()], "goals": list(goals)}
-        path.write_text(json.dumps(_finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _row(signal: str, target: str, runs: list[Run]) -> Row:
@@ -112,24 +113,26 @@ def _row(signal: str, target: str, runs: list[Run]) -> Row:
         per_second=spread(run.per_second for run in sound),
         per_cpu_second=spread(run.per_cpu_second for run in sound),
         readable_per_second=spread(run.readable_per_second for run in sound),
+        peak_refused=spread(run.peak_refused for run in sound),
         half_peak_refused=spread(run.half_peak_refused for run in sound),
         half_p50_ms=half("p50"),
         half_p95_ms=half("p95"),
         half_p99_ms=half("p99"),
         peak_p95_ms=spread(run.acknowledgement_ms.get("p95", math.nan) for run in sound),
         bytes_per_item=spread(run.bytes_per_item for run in sound),
-        memory_bytes=spread(float(run.memory_bytes) if run.memory_bytes else math.nan for run in sound),
+        memory_bytes=spread(run.memory_bytes for run in sound),
         foreign_cores=spread(run.foreign_cores for run in sound),
         generator_busy=spread(run.generator_busy for run in sound),
         faults=tuple(fault for run in runs for fault in run.faults),
     )
 
 
-def _finite(tree: Any) -> Any:
+def finite(tree: Any) -> Any:
+    """What can be written as JSON."""
     if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
+        return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_finite(value) for value in tree]
+        return [finite(value) for value in tree]
     if isinstance(tree, Path):
         return str(tree)
     # JSON has no word for it.

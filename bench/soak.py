@@ -4,7 +4,7 @@ Runs the whole platform, finds out how many batches of all three signals at once
 then sends that share of it, open loop, for as long as asked. Samples the memory (PSS, so that nothing is counted twice)
 of each of its processes every five seconds, and counts what is stored in the end. Ends with 1 when the memory of the
 second half grows by more than 5 % (a straight line through its samples, from end to end), when more than 0.1 % of the
-calls fail, or when an item was lost or doubled.
+calls fail, when a process of it ended, or when an item was lost or doubled.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import psutil
-from overload_load import Call, Phase, Traffic, offer, percentile
+from overload_load import Phase, Traffic, offer, percentile
 from platform_process import Platform
 
-from bench.airis_audit import audit
-from bench.ingest import faults_of
-from bench.overload_traffic import BATCH, SERVICES, STORED_AS, Kind, kinds, store_all
+from bench.folders import RESULTS, absolute, work_folder
+from bench.overload_audit import items, lost_or_doubled
+from bench.overload_traffic import SERVICES, Kind, kinds, store_all
 from bench.processes import memory
+from bench.results import finite
 
 GROWTH, FAILED = 0.05, 0.001
 _SAMPLE_SECONDS, _PEAK_SECONDS, _CALLERS, _DEADLINE = 5.0, 30.0, 4, 5.0
@@ -57,12 +58,10 @@ class Samples:
         while not self._ended.wait(_SAMPLE_SECONDS):
             at = time.monotonic() - self._began
             for name, process in self._platform.state().items():
-                try:
+                # One that has ended has no id until it is started again.
+                if process["pid"] is not None:
                     # With its own children, as PostgreSQL has them.
-                    used = memory([process["pid"]]).pss
-                except psutil.Error:
-                    continue
-                self.found[name].append((at, used / 2**20))
+                    self.found[name].append((at, memory([process["pid"]]).pss / 2**20))
 
     def end(self) -> dict[str, list[tuple[float, float]]]:
         """Looks no longer, and gives what was found."""
@@ -89,23 +88,38 @@ def total(samples: dict[str, list[tuple[float, float]]]) -> list[tuple[float, fl
     return [(together[0][0], sum(used for _, used in together)) for together in looked]
 
 
+def stored_after(target: str) -> dict[str, float]:
+    """How many seconds it takes each service until all that it acknowledged before is stored."""
+    # All at once: nobody's time counts for another.
+    with ThreadPoolExecutor(len(SERVICES)) as together:
+        return dict(zip(SERVICES, together.map(lambda service: store_all(service, target), SERVICES), strict=True))
+
+
+def restarted(state: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which processes of a platform have ended, whether they run again or not."""
+    return [
+        f"{name} ended: started again {process['restarts']} times, {'runs' if process['pid'] else 'does not run'}"
+        for name, process in state.items()
+        if process["restarts"] or process["pid"] is None
+    ]
+
+
 def soak(platform: Platform, minutes: float, share: float) -> dict[str, Any]:
     """Runs it, and gives the figures."""
     sent: list[Kind] = [kinds(service)[1] for service in SERVICES]
     callers = [Traffic(kind.method, request=kind.request, callers=_CALLERS) for kind in sent]
     (peak,) = offer(platform.edge, [Phase("peak", _PEAK_SECONDS, callers)], timeout=_DEADLINE)
-    ended, rates = time.monotonic(), {}
-    for kind in sent:
-        store_all(kind.service, platform.edge)
-        # The journal takes more than the store keeps up.
-        taken = _PEAK_SECONDS + time.monotonic() - ended
-        rates[kind.method] = max(sum(call.code == "OK" for call in peak.of(kind.method)) / taken, 0.1)
+    # The journal takes more than the store keeps up.
+    taken = {service: _PEAK_SECONDS + seconds for service, seconds in stored_after(platform.edge).items()}
+    rates = {
+        kind.method: max(sum(call.code == "OK" for call in peak.of(kind.method)) / taken[kind.service], 0.1)
+        for kind in sent
+    }
     load = [Traffic(kind.method, share * rates[kind.method], kind.request) for kind in sent]
     samples = Samples(platform)
     (report,) = offer(platform.edge, [Phase("soak", minutes * 60, load)], timeout=_DEADLINE)
     found = samples.end()
-    for kind in sent:
-        store_all(kind.service, platform.edge)
+    stored_after(platform.edge)
     calls = {}
     for kind in sent:
         of = report.of(kind.method)
@@ -126,37 +140,9 @@ def soak(platform: Platform, minutes: float, share: float) -> dict[str, Any]:
         "total": _summary(together),
         "samples": found,
         "failed_share": failed,
+        "faults": restarted(platform.state()),
         "ok": grown <= GROWTH and failed <= FAILED,
     }
-
-
-def items(calls: Iterable[Call], further: int = 0) -> dict[str, int]:
-    """How many items are acknowledged, and of how many it is unknown whether they are stored.
-
-    Args:
-        calls: Each with a batch.
-        further: Items that were acknowledged besides.
-    """
-    codes = Counter(call.code for call in calls)
-    unknown = codes.total() - codes["OK"] - codes["RESOURCE_EXHAUSTED"]
-    return {"acknowledged": BATCH * codes["OK"] + further, "unknown": BATCH * unknown}
-
-
-def lost_or_doubled(data_dir: Path, calls: dict[str, Any]) -> list[str]:
-    """What is wrong with what a stopped platform stored.
-
-    Args:
-        data_dir: The platform's.
-        calls: The figures of each kind of call.
-    """
-    faults = []
-    for kind in (kinds(service)[1] for service in SERVICES):
-        counts = audit(data_dir, kind.service, STORED_AS[kind.service]).counts
-        # The same batch is sent again and again: only how often each item is stored says something.
-        stored = {what: count for what, count in counts.items() if not what.startswith("distinct")}
-        of = calls[kind.name]
-        faults += [f"{kind.name}: {fault}" for fault in faults_of(of["acknowledged"], of["unknown"], stored)]
-    return faults
 
 
 def _summary(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -173,17 +159,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--share", type=float, default=0.8, help="of what it takes at most")
+    parser.add_argument("--work-dir", type=absolute, help="where the data folder is made; default: temporary")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     chosen = parser.parse_args()
     print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="airis-soak-", ignore_cleanup_errors=True) as folder:
+    work = work_folder(chosen.work_dir, RESULTS)
+    with tempfile.TemporaryDirectory(prefix="airis-soak-", dir=work, ignore_cleanup_errors=True) as folder:
         platform = Platform(Path(folder), "--data-dir", folder)
         platform.start()
         try:
             found = soak(platform, chosen.minutes, chosen.share)
         finally:
             platform.stop()
-        found["faults"] = lost_or_doubled(Path(folder), found["calls"])
+        for kind in (kinds(service)[1] for service in SERVICES):
+            found["faults"] += lost_or_doubled(Path(folder), kind.service, found["calls"][kind.name])
     for name, figures in found["calls"].items():
         p95 = ", ".join(f"{seconds * 1000:.0f}" for seconds in figures["p95_seconds"])
         print(f"{name:<24}{figures['calls']:>8} calls, {figures['failed']} failed, p95 by thirds {p95} ms")
@@ -197,7 +186,7 @@ def main() -> int:
     met = "met" if found["ok"] else "MISSED"
     print(f"goal: grows by {GROWTH:.0%} at most in the second half, {FAILED:.1%} of the calls fail at most: {met}")
     if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        chosen.json.write_text(json.dumps(finite(found), indent=1) + "\n", encoding="utf-8")
     return 0 if found["ok"] and not found["faults"] else 1
 
 

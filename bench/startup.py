@@ -37,7 +37,7 @@ def measure(target: AirisTarget, idle_seconds: float, work: Path | None = None) 
         return {
             "first_start_seconds": first,
             "start_seconds": target.start_seconds,
-            "idle_memory_bytes": float(processes.memory(target.pids()).pss),
+            "idle_memory_bytes": processes.memory(target.pids()).pss,
             "idle_cpu_percent": used / seconds * 100,
             "foreign_cores": max(0.0, (processes.machine_cpu_seconds() - machine - used) / seconds),
         }

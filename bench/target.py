@@ -9,6 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 SIGNALS = ("metrics", "logs", "traces")
 
+DIRECTLY = (("grpc.enable_http_proxy", 0),)
+"""Options of a gRPC channel: what is measured is on this machine, whatever proxy the environment names."""
+
 GRPC_METHODS = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -27,6 +30,8 @@ class Endpoint:
         headers: Sent with each request.
         convert: Makes the body of an OTLP request, where a server takes another format; before the clock starts, so far
             as requests are prepared. A function of a module, as it is sent to the generator's processes.
+        refused: Tells of an answer that says success how many items it refuses all the same, and why, where that is not
+            OTLP's partial success. A function of a module, too.
     """
 
     kind: Literal["grpc", "http"]
@@ -34,6 +39,7 @@ class Endpoint:
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     convert: Callable[[bytes], bytes] | None = None
+    refused: Callable[[bytes], tuple[int, str]] | None = None
 
 
 def otlp_grpc(signal: str, address: str) -> Endpoint:

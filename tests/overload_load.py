@@ -32,6 +32,8 @@ from resilience.grpc.status import retry_after
 
 ROOT = Path(__file__).parent.parent
 HEALTH = "/grpc.health.v1.Health/Check"
+# What is loaded is on this machine, whatever proxy the environment names.
+_DIRECTLY = (("grpc.enable_http_proxy", 0),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,10 @@ class _Load:
         self._timeout = timeout
         self._dice = random.Random(seed)
         # Health checks come from a supervisor, not through the connection that is overloaded.
-        self._supervisor = grpc.aio.insecure_channel(health, (("grpc.use_local_subchannel_pool", 1),))
-        self._bare = grpc.aio.insecure_channel(target)
+        self._supervisor = grpc.aio.insecure_channel(health, (*_DIRECTLY, ("grpc.use_local_subchannel_pool", 1)))
+        self._bare = grpc.aio.insecure_channel(target, _DIRECTLY)
         never = BreakerSettings(consecutive_failures=1_000_000, failure_rate=None)
-        self._wrapped = wrap(grpc.aio.insecure_channel(target), ClientSettings(breaker=never))
+        self._wrapped = wrap(grpc.aio.insecure_channel(target, _DIRECTLY), ClientSettings(breaker=never))
 
     async def run(self, phases: Sequence[Phase]) -> list[dict[str, Any]]:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Requests of logs in Elasticsearch's bulk format."""
+"""Requests of logs in Elasticsearch's bulk format, and its answers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def bulk_body(request: bytes) -> bytes:
                 }
                 lines.append(_ACTION + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
     return b"\n".join(lines) + b"\n"
+
+
+def bulk_refused(answer: bytes) -> tuple[int, str]:
+    """How many documents an answer refuses, and why; it has the errors of its items, and nothing else of them."""
+    found = json.loads(answer)
+    if not found["errors"]:
+        return 0, ""
+    kinds = [done["error"]["type"] for item in found["items"] for done in item.values()]
+    return len(kinds), f"bulk: {', '.join(sorted(set(kinds)))}"
 
 
 def _attributes(pairs: Any) -> dict[str, str | int | float | bool]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.peers.ask import ask_json
-from bench.peers.bulk import bulk_body
+from bench.peers.bulk import bulk_body, bulk_refused
 from bench.peers.peer import Peer
 from bench.target import Endpoint
 from deploy.servers import elasticsearch
@@ -64,8 +64,10 @@ class Elasticsearch(Peer):
 
     def endpoint(self, signal: str) -> Endpoint:
         """Its bulk API."""
-        path = f"/{INDEX}/_bulk?filter_path=errors"
-        return Endpoint("http", self.server.address, path, {"Content-Type": "application/x-ndjson"}, bulk_body)
+        # Of items that were taken it answers nothing.
+        path = f"/{INDEX}/_bulk?filter_path=errors,items.*.error.type"
+        headers = {"Content-Type": "application/x-ndjson"}
+        return Endpoint("http", self.server.address, path, headers, bulk_body, bulk_refused)
 
     def stored(self, signal: str) -> int:
         """By its count, after a refresh."""

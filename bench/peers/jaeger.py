@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from bench.payloads import SERVICES
 from bench.peers.ask import metric, wait_until
 from bench.peers.peer import Peer
-from bench.target import Endpoint, TargetError, otlp_grpc
+from bench.target import DIRECTLY, Endpoint, TargetError, otlp_grpc
 from deploy.servers import jaeger
 from deploy.servers.server import Server
 
@@ -57,7 +57,7 @@ class Jaeger(Peer):
         request.query.raw_traces = True
         request.query.start_time_min.CopyFrom(Timestamp(seconds=now - _PAST_SECONDS))
         request.query.start_time_max.CopyFrom(Timestamp(seconds=now + 3600))
-        options = (("grpc.max_receive_message_length", -1),)
+        options = (*DIRECTLY, ("grpc.max_receive_message_length", -1))
         with grpc.insecure_channel(self.server.address_of("query_grpc"), options) as channel:
             find = channel.unary_stream(_FIND_TRACES, FindTracesRequest.SerializeToString, TracesData.FromString)
             try:

@@ -43,7 +43,7 @@ class Killed:
         in_flight: Items of the requests that were under way: each may be stored.
         restart_seconds: Until it took requests again.
         audit: Further counts of the stopped store.
-        fault: Why it could not be measured, or that the counts differ; empty: neither.
+        fault: Why it could not be measured, that nothing was acknowledged, or that the counts differ; else empty.
     """
 
     target: str
@@ -125,12 +125,17 @@ def kill_under_load(target: Target, signal: str, load: LoadGenerator, seconds: f
         in_flight = 10 * (result.acknowledged // max(1, len(result.latencies)))
         target.stop()
         audit = target.audit(signal) if isinstance(target, Auditable) else {}
-        counts = {"read back": stored, **audit}
-        fault = "" if len(set(counts.values())) == 1 else f"its counts differ: {counts}"
+        fault = _fault(result.acknowledged, {"read back": stored, **audit})
         return Killed(target.name, signal, result.acknowledged, stored, in_flight, restart_seconds, audit, fault)
     finally:
         target.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _fault(acknowledged: int, counts: Mapping[str, int]) -> str:
+    if not acknowledged:
+        return "nothing was acknowledged"
+    return "" if len(set(counts.values())) == 1 else f"its counts differ: {counts}"
 
 
 def kill(pids: Sequence[int]) -> None:

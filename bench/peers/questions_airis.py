@@ -14,6 +14,7 @@ from airis.traces.v1 import traces_pb2, traces_pb2_grpc
 from bench.airis_target import AirisTarget
 from bench.peers import questions as asked
 from bench.peers.questions import Ask, Data
+from bench.target import DIRECTLY
 from services.supervisor import ports
 
 
@@ -21,7 +22,7 @@ def questions_of(target: AirisTarget) -> Callable[[Data], Mapping[str, Ask]]:
     """What makes the questions of a signal."""
 
     def make(data: Data) -> Mapping[str, Ask]:
-        channel = grpc.insecure_channel(target.address(ports.GRPC[data.signal]))
+        channel = grpc.insecure_channel(target.address(ports.GRPC[data.signal]), DIRECTLY)
         return {"metrics": _metrics, "logs": _logs, "traces": _traces}[data.signal](channel, data)
 
     return make

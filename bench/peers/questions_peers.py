@@ -18,6 +18,7 @@ from bench.peers.prometheus import Prometheus
 from bench.peers.questions import Ask, Data
 from bench.peers.victorialogs import VictoriaLogs
 from bench.peers.victoriametrics import VictoriaMetrics
+from bench.target import DIRECTLY
 
 _QUERY = "/jaeger.api_v3.QueryService"
 
@@ -110,7 +111,7 @@ def _search(peer: Peer, data: Data) -> Mapping[str, Ask]:
 
 
 def _traces(peer: Peer, data: Data) -> Mapping[str, Ask]:
-    options = (("grpc.max_receive_message_length", -1),)
+    options = (*DIRECTLY, ("grpc.max_receive_message_length", -1))
     channel = grpc.insecure_channel(peer.server.address_of("query_grpc"), options)
     connection = Connection(peer.server.address_of("query_http"))
     ids = data.trace_ids(100)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,8 +31,12 @@ class MemoryGroup:
 
 
 def can_limit_memory() -> bool:
-    """Whether control groups of memory can be made here."""
-    return os.access(_parent(), os.W_OK) and not os.statvfs(_parent()).f_flag & os.ST_RDONLY
+    """Whether control groups of memory can be made here. It is tried: a kernel may refuse what its files permit."""
+    try:
+        _new_group().rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _is_first_version() -> bool:
@@ -44,13 +47,8 @@ def _parent() -> Path:
     return _GROUPS / "memory" if _is_first_version() else _GROUPS
 
 
-@asynccontextmanager
-async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
-    """Lets a process keep what it has and get a quarter of a MiB more, for as long as the context lasts.
-
-    Raises:
-        OSError: This needs root and control groups of memory that can be written.
-    """
+def _new_group() -> Path:
+    """A control group that may take a quarter of a MiB; raises `OSError` if there cannot be one."""
     is_first_version, parent = _is_first_version(), _parent()
     folder = parent / f"airis-faults-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
@@ -59,16 +57,31 @@ async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
             (parent / "cgroup.subtree_control").write_text("+memory")
         limit = "memory.limit_in_bytes" if is_first_version else "memory.max"
         (folder / limit).write_text(str(_MORE_BYTES))
+    except OSError:
+        folder.rmdir()
+        raise
+    return folder
+
+
+@asynccontextmanager
+async def little_memory(pid: int) -> AsyncIterator[MemoryGroup]:
+    """Lets a process keep what it has and get a quarter of a MiB more, for as long as the context lasts.
+
+    Raises:
+        OSError: This needs root and control groups of memory that can be written.
+    """
+    folder = _new_group()
+    try:
         # Or it would swap. Not every kernel has this.
         with contextlib.suppress(OSError):
             (folder / "memory.swap.max").write_text("0")
         # What it has stays with the group in which it got it.
         (folder / "cgroup.procs").write_text(str(pid))
-        yield MemoryGroup(folder, is_first_version)
+        yield MemoryGroup(folder, _is_first_version())
     finally:
         async with asyncio.timeout(_GONE_SECONDS):
             # Whoever was ended takes a moment to go, and nobody tells when it has.
-            while not _removed(folder, parent):  # noqa: ASYNC110
+            while not _removed(folder, _parent()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,39 @@ def test_a_run_tells_its_figures_and_one_with_a_wrong_count_has_failed() -> None
 
 
 @pytest.mark.timeout(300)
+def test_a_phase_that_failed_has_no_part_in_the_next_one(tmp_path: Path) -> None:
+    target = _Counting("right")
+    target.start(tmp_path)
+    phase = Phase(target.endpoint("logs"), 0, 2, 30.0, requests=4)
+    with LoadGenerator("logs", base_before(time.time_ns())) as load:
+        with pytest.raises(ConnectionError, match="InvalidURL"):
+            load.run(Phase(Endpoint("http", "127.0.0.1:none", "/"), 0, 2, 1.0, requests=2))
+        after_a_fault = load.run(phase)
+        os.kill(load.pids[0], signal.SIGKILL)
+        with pytest.raises(ConnectionError):
+            load.run(phase)
+        after_a_kill = load.run(phase)
+    target.stop()
+    assert after_a_fault.acknowledged == after_a_kill.acknowledged == 4000
+
+
+@pytest.mark.timeout(300)
+def test_a_run_of_which_nothing_was_acknowledged_has_failed(tmp_path: Path) -> None:
+    class _Forgetful(_Counting):
+        stores = False
+
+    plan = Plan("logs", 0.5, 0.0, 0.0, merge_seconds=0.0)
+    with LoadGenerator("logs", base_before(time.time_ns()), processes=1) as load:
+        refused, forgotten = (
+            IngestRun(kind("refusing", answer=b"refused"), plan, load, 0, tmp_path).measure()
+            for kind in (_Counting, _Forgetful)
+        )
+    assert refused.faults == ["nothing was acknowledged at the peak", "nothing was acknowledged"]
+    assert forgotten.faults == ["nothing was acknowledged at the peak"]
+    assert refused.peak_refused == forgotten.peak_refused == 1.0
+
+
+@pytest.mark.timeout(300)
 def test_refused_requests_and_items_are_not_taken_for_acknowledged(tmp_path: Path) -> None:
     partial = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=7))
     target = _Counting("partial", answer=partial.SerializeToString())
@@ -136,6 +170,7 @@ def test_refused_requests_and_items_are_not_taken_for_acknowledged(tmp_path: Pat
         refusing.stop()
         assert (refused.acknowledged, refused.refused, refused.unknown) == (0, 4000, 0)
         assert refused.errors == {"RESOURCE_EXHAUSTED: full": 4}
+        assert (refused.refused_share, result.refused_share) == (1.0, 0.007)
         assert math.isnan(refused.latency(0.95))
 
 
@@ -158,6 +193,8 @@ def test_unknown_items_may_be_stored_once_or_not() -> None:
     assert not faults_of(100, 20, {"read back": 120, "distinct": 110})
     assert faults_of(100, 20, {"read back": 121}) == ["1 items are doubled (read back: 121)"]
     assert faults_of(100, 20, {"read back": 99}) == ["1 of 100 acknowledged items are lost (read back: 99)"]
+    # What was refused as a whole is no proof of anything.
+    assert faults_of(0, 0, {"read back": 0}) == ["nothing was acknowledged"]
     # One lost and another doubled: the count is right, and that of the distinct ones is not.
     counts = {"read back": 100, "distinct": 99}
     assert faults_of(100, 0, counts) == ["1 of 100 acknowledged items are lost (distinct: 99)"]
@@ -168,7 +205,7 @@ def _results() -> Results:
     for repeat, figure in enumerate((500_000.0, 700_000.0, 650_000.0)):
         half = {"p50": 3.0, "p95": 60.0, "p99": 90.0}
         run = Run("AIRIS", "metrics", repeat, per_second=2 * figure, per_cpu_second=figure, half_peak_ms=half)
-        run.bytes_per_item = 1.5
+        run.bytes_per_item, run.peak_refused = 1.5, 0.25
         results.runs += [run, Run("Peer <1>", "metrics", repeat, per_second=figure, per_cpu_second=figure / 2)]
     return results
 
@@ -244,6 +281,7 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert "Peer <1>" not in html
     assert "http" not in html.replace("http.", "")
     assert "missed by 35 %" in html
+    assert "<td class=n>25 %</td>" in html
 
 
 def test_cpu_time_of_a_process_counts_with_its_children(tmp_path: Path) -> None:
@@ -255,6 +293,21 @@ def test_cpu_time_of_a_process_counts_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 10_000)
     os.link(tmp_path / "a", tmp_path / "b")
     assert 10_000 <= processes.disk_bytes(tmp_path) <= 20_480
+
+
+def test_memory_that_the_system_does_not_tell_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processes, "tree", list)
+    for pid in ("1", "2"):
+        (tmp_path / pid).mkdir()
+    (tmp_path / "1" / "smaps_rollup").write_text("Rss:  8 kB\nPss:  4 kB\n")
+    ended, untold = 3, 2
+    assert processes.memory([1, ended]) == processes.Memory(8192, 4096)
+    unknown = processes.memory([1, untold])
+    assert math.isnan(unknown.rss)
+    names = ("first_start_seconds", "start_seconds", "idle_cpu_percent")
+    results = Results({}, {}, start=[{**dict.fromkeys(names, 1.0), "idle_memory_bytes": unknown.pss}])
+    assert {each.what: each.verdict for each in outcomes(results)}["idle memory (PSS)"] == "not measured"
 
 
 @pytest.mark.timeout(300)

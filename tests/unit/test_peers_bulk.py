@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from bench.load_lane import HttpSender, Outcome
 from bench.payloads import ITEMS, payloads
-from bench.peers.bulk import bulk_body
+from bench.peers.bulk import bulk_body, bulk_refused
+from bench.target import Endpoint
 
 BASE_NS = 1_790_000_000_000_000_000
 
@@ -48,3 +54,40 @@ def test_attributes_keep_their_types() -> None:
     document = json.loads(bulk_body(request.SerializeToString()).splitlines()[1])
 
     assert document["attributes"] == {"text": "둘", "whole": 2, "part": 2.5, "yes": True}
+
+
+@contextmanager
+def answering(document: object) -> Iterator[Endpoint]:
+    """A server that answers each bulk request with success and a document."""
+    body = json.dumps(document).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        yield Endpoint("http", f"127.0.0.1:{server.server_port}", "/_bulk", refused=bulk_refused)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_documents_that_an_answer_of_success_refuses_are_not_acknowledged() -> None:
+    full = {"create": {"error": {"type": "es_rejected_execution_exception"}}}
+    for document, outcome in (
+        ({"errors": False}, Outcome(0)),
+        ({"errors": True, "items": [full, full]}, Outcome(2, "bulk: es_rejected_execution_exception")),
+    ):
+        with answering(document) as endpoint:
+            sender = HttpSender(endpoint)
+            assert sender.send(b"{}", 1000) == outcome
+            sender.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from counting_target import CountingTarget
 
 from bench.load import LoadGenerator
 from bench.peers.kill import Killed, kill_under_load, measure_kills
+from bench.target import Endpoint
 
 BASE_NS = 1_790_000_000_000_000_000
 
@@ -37,6 +39,22 @@ def test_a_server_that_has_it_in_memory_loses_all(tmp_path: Path, monkeypatch: p
 
     assert killed.acknowledged > 0
     assert (killed.stored, killed.lost) == (0, killed.acknowledged)
+
+
+def test_a_kill_before_which_nothing_was_acknowledged_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+
+        class Deaf(CountingTarget):
+            def endpoint(self, signal: str) -> Endpoint:
+                return Endpoint("http", f"127.0.0.1:{nobody.getsockname()[1]}", "/")
+
+        monkeypatch.setattr("bench.peers.kill._COMPLETE_SECONDS", 0.1)
+        killed = kill(Deaf("durable"), tmp_path)
+
+    assert (killed.acknowledged, killed.fault) == (0, "nothing was acknowledged")
 
 
 def test_a_target_that_does_not_run_is_told_and_the_next_one_is_measured(tmp_path: Path) -> None:
