@@ -56,5 +56,5 @@ def otlp_binding(service: ServiceDescriptor, path: str, ingest: IngestMethods[An
         policy_of: The path of our own RPC whose policy it has.
     """
     contract = ingest.contract
-    over_http = OtlpHttp(ingest.export, contract.otlp[0], contract.domain)
+    over_http = OtlpHttp(ingest.export, contract.otlp[0], contract.domain, ingest.check_room)
     return Binding(service, OtlpServicer(ingest), frozenset({"Export"}), policy_of, (path, over_http))

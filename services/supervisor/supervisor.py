@@ -145,7 +145,8 @@ class Keeper:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await starting
+            # Whatever came of it: who is told to stop starts nothing again. `stop` ends a child that did start.
+            await asyncio.gather(starting, return_exceptions=True)
             raise
         except OSError as error:
             return f"could not be started ({error})"

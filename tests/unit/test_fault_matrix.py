@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MATRIX = (ROOT / "docs" / "faults.md").read_text()
 ROWS = [line for line in MATRIX.splitlines() if line.startswith("| ") and not line.startswith("| Fault |")]
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", MATRIX)))
+NAMED = sorted(set(re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", MATRIX)))
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED)

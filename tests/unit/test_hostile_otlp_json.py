@@ -11,7 +11,8 @@ import pytest
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from services.shared.errors import InvalidArgumentError
+from services.shared.bus import ingest as ingest_module
+from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
 from services.shared.rpc import otlp_http
 from services.shared.rpc.otlp_http import MOST_OBJECTS, OtlpHttp
 from services.shared.rpc.server import MAX_MESSAGE_BYTES
@@ -87,3 +88,52 @@ async def test_others_are_answered_while_json_is_parsed_and_one_body_at_a_time(
         may_go_on.set()
         assert [status for status, _ in await asyncio.gather(*calls)] == [200, 200]
     assert parsing == [b"1", b"2"]
+
+
+async def test_json_that_waits_to_be_parsed_is_bounded_and_no_tenants_takes_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, began, may_go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def parse(body: bytes, request: type[Message]) -> bytes:
+        loop.call_soon_threadsafe(began.set)
+        assert may_go_on.wait(10)
+        return b""
+
+    monkeypatch.setattr(otlp_http, "_from_json", parse)
+    monkeypatch.setattr(ingest_module, "MOST_WAITING_BYTES", 6 * len(b"{}"))
+    handler = OtlpHttp(export, trace_service_pb2.ExportTraceServiceRequest, "traces.airis")
+
+    def call(tenant: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(handler.answer(b"{}", "application/json", tenant))
+
+    calls = [call(tenant) for tenant in "aaaabbbc"]
+    async with asyncio.timeout(5):
+        await began.wait()
+        may_go_on.set()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, ResourceExhaustedError) for each in found] == [*[False] * 3, True, *[False] * 3, True]
+    assert isinstance(found[3], ResourceExhaustedError)
+    assert handler.refuse(found[3], "application/json")[0] == 429
+    # There is room again.
+    assert (await call("c"))[0] == 200
+
+
+async def test_json_that_the_bus_has_no_room_for_is_refused_before_it_is_parsed() -> None:
+    def check_room(size: int) -> None:
+        if size > 100:
+            raise ResourceExhaustedError("full", reason="BACKLOG_FULL", retry_after=1.0)
+
+    handler = OtlpHttp(export, trace_service_pb2.ExportTraceServiceRequest, "traces.airis", check_room)
+    # Cut off: that it is no JSON is seen by a parser only.
+    with pytest.raises(ResourceExhaustedError):
+        await handler.answer(b'{"resourceSpans":[' + b" " * 100, "application/json", "default")
+    assert (await handler.answer(b"{}", "application/json", "default"))[0] == 200
+
+
+async def test_json_that_only_its_spaces_make_too_large_for_the_bus_is_taken() -> None:
+    def check_room(size: int) -> None:
+        raise InvalidArgumentError("too large", reason="SIZE_LIMIT_EXCEEDED")
+
+    handler = OtlpHttp(export, trace_service_pb2.ExportTraceServiceRequest, "traces.airis", check_room)
+    assert (await handler.answer(b"{" + b" " * 100 + b"}", "application/json", "default"))[0] == 200

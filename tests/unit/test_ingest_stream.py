@@ -10,12 +10,16 @@ import pytest
 from airis.metrics.v1 import metrics_pb2
 
 from services.metrics.rpc import INGEST
-from services.shared.bus.intake import Origin, Receipt
+from services.shared.bus.ingest import CheckedRequest, Ingest
+from services.shared.bus.intake import Intake, Origin, Receipt
+from services.shared.bus.port import Batch, Position
+from services.shared.bus.recent_ids import RecentIds
 from services.shared.errors import (
     FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
     ResourceExhaustedError,
+    UnavailableError,
 )
 from services.shared.rpc.ingest_methods import IngestMethods
 from services.shared.rpc.ingest_stream import StreamDialect, batch_sequence, serve_stream
@@ -146,15 +150,18 @@ async def test_what_comes_after_a_throttle_is_dropped_until_the_sender_goes_back
 
 async def test_a_batch_refused_whole_counts_as_settled() -> None:
     peer = await opened()
-    peer.send(1, 2)
+    peer.send(1, 2, 3)
     (await peer.outcome_of(1)).set_exception(InvalidArgumentError("bad"))
-    (await peer.outcome_of(2)).set_result(Receipt(1, {0: FieldViolation("metrics[0].name", "is empty")}, "1"))
-    answers = [await peer.next() for _ in range(3)]
+    violation = FieldViolation("metrics[0].name", "is empty")
+    (await peer.outcome_of(2)).set_result(Receipt(1, {0: violation}, "1"))
+    (await peer.outcome_of(3)).set_result(Receipt(0, {0: violation}, ""))
+    answers = [await peer.next() for _ in range(4)]
     assert answers[0].rejection.sequence == 1
     assert answers[0].rejection.status.code == 3
     assert [item.index for item in answers[1].rejection.items] == [0]
-    assert answers[2].ack.through_sequence == 2
-    assert peer.refused == [1]
+    assert [item.index for item in answers[2].rejection.items] == [0]
+    assert answers[3].ack.through_sequence == 3
+    assert peer.refused == [1, 3]
 
 
 @pytest.mark.parametrize("messages", [[("batch", 1)], [("open", 0), ("open", 0)], [("open", 0), ("batch", 0)]])
@@ -267,3 +274,87 @@ async def test_what_an_earlier_stream_has_not_begun_is_not_taken_once_another_wa
     assert taken == [(batch("later"), 1)]
     # Nothing of streams that are over is kept.
     assert not methods._newest
+
+
+class Bus:
+    """Takes batches once it is let, or fails."""
+
+    def __init__(self) -> None:
+        self.may_publish = asyncio.Event()
+        self.fails = False
+        self.taken: list[bytes] = []
+
+    async def publish(self, batch: Batch[bytes]) -> Position:
+        await self.may_publish.wait()
+        if self.fails:
+            raise UnavailableError("It is not known whether the batch was taken.")
+        self.taken.append(batch.payload)
+        return Position(len(self.taken))
+
+    def note_settled(self, *_: object) -> None:
+        pass
+
+
+def methods_on(bus: Any) -> IngestMethods[Any]:
+    """The ingest methods of a service whose check goes by the name of a batch's metric."""
+
+    class Checked(Ingest[Any, bytes]):
+        async def check(self, message_type: str, tenant: str, payload: bytes) -> CheckedRequest[bytes]:
+            name = metrics_pb2.StreamMetricsRequest.FromString(payload).batch.metrics[0].name
+            if name == "malformed":
+                raise InvalidArgumentError(name)
+            rejected = {0: FieldViolation("metrics[0].name", name)} if name == "empty" else {}
+            return CheckedRequest(payload, rejected, 1, 1, {})
+
+    intake: Intake[bytes] = Intake(bus, RecentIds(clock=lambda: 1), lambda _, payload: payload, lambda: 1)
+    unused: Any = None
+    return IngestMethods(INGEST, Checked(unused, unused, intake))
+
+
+def named(sequence: int, name: str) -> bytes:
+    message = metrics_pb2.StreamMetricsRequest(batch={"sequence": sequence, "metrics": [{"name": name}]})
+    return message.SerializeToString()
+
+
+async def sent(*batches: bytes) -> AsyncIterator[bytes]:
+    yield metrics_pb2.StreamMetricsRequest(open={"producer_id": "p"}).SerializeToString()
+    for batch in batches:
+        yield batch
+
+
+@pytest.mark.parametrize("refused", ["malformed", "empty"])
+async def test_a_number_that_another_stream_may_have_given_again_is_not_settled(refused: str) -> None:
+    bus = Bus()
+    methods = methods_on(bus)
+    former = methods.stream(sent(named(1, "a"), named(2, refused)))
+    assert (await anext(former)).HasField("opened")
+    answer = asyncio.create_task(anext(former))
+    await idle()
+    # The sender comes back and goes on behind what was taken, with other data.
+    later = methods.stream(sent(named(2, "b")))
+    opened = asyncio.create_task(anext(later))
+    await idle()
+    assert not opened.done()
+    bus.may_publish.set()
+    assert (await opened).opened.resume_after == 1
+    assert (await answer).rejection.sequence == 2
+    assert [response.ack.through_sequence async for response in later] == [2]
+    assert bus.taken == [named(1, "a"), named(2, "b")]
+
+
+async def test_a_batch_without_items_to_be_stored_is_not_settled_before_those_before_it() -> None:
+    bus = Bus()
+    methods = methods_on(bus)
+    former = methods.stream(sent(named(1, "a"), named(2, "empty")))
+    assert (await anext(former)).HasField("opened")
+    answer = asyncio.create_task(anext(former))
+    await idle()
+    bus.fails = True
+    bus.may_publish.set()
+    with pytest.raises(UnavailableError):
+        await answer
+    bus.fails = False
+    later = methods.stream(sent(named(1, "b"), named(2, "c")))
+    assert (await anext(later)).opened.resume_after == 0
+    assert [response.ack.through_sequence async for response in later][-1] == 2
+    assert bus.taken == [named(1, "b"), named(2, "c")]

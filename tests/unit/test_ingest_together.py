@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -72,14 +73,27 @@ async def test_a_request_that_is_wrong_is_refused_alone_and_its_items_by_their_o
     assert not fourth.rejected
 
 
-async def test_without_a_thread_those_who_wait_are_told_and_the_next_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    ingest, _ = ingest_of("logs")
+async def test_where_no_more_threads_can_be_started_requests_are_checked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ingest, counting = ingest_of("logs")
 
-    async def no_thread(*_: object) -> None:
+    def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert [(await ingest.check(logs.OTLP, "default", records(number))).count for number in (4, 5)] == [4, 20]
+    assert counting.sizes == [1, 1]
+
+
+async def test_without_memory_those_who_wait_are_told_and_the_next_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest, _ = ingest_of("logs")
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
     with monkeypatch.context() as patched:
-        patched.setattr(ingest_module.asyncio, "to_thread", no_thread)
+        patched.setattr(ingest, "_check_and_learn", no_memory)
         sent = (ingest.check(logs.OTLP, "default", records(number)) for number in (1, 4))
         found = await asyncio.gather(*sent, return_exceptions=True)
         assert all(isinstance(each, UnavailableError) and each.retry_after for each in found)

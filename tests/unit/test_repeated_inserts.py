@@ -13,6 +13,7 @@ from services.shared.clickhouse.inserts import Inserts, Source
 from services.shared.errors import AirisError, DeadlineExceededError, PermissionDeniedError, ResourceExhaustedError
 
 SOURCE = Source("samples", "series_id", "timestamp")
+OTHER = Source("distributions", "series_id", "timestamp")
 ROWS = pa.table({"series_id": [1]})
 
 
@@ -76,3 +77,31 @@ async def test_what_will_not_pass_holds_nothing_up(fault: dict[str, Any]) -> Non
     fault["error"] = PermissionDeniedError("no right to make tables")
     await made(_Clock()).store(SOURCE, ROWS, "a", True)
     assert fault["looks"] == 3
+
+
+async def test_each_table_of_an_insert_is_waited_for_as_long(fault: dict[str, Any]) -> None:
+    clock = _Clock()
+    store = made(clock)
+    fault["error"] = ResourceExhaustedError("no memory")
+    with pytest.raises(ResourceExhaustedError):
+        await store.store(SOURCE, ROWS, "a", True)
+    for seconds in (300, 599):
+        clock.now = seconds
+        await store.store(SOURCE, ROWS, "a", True)
+        with pytest.raises(ResourceExhaustedError):
+            await store.store(OTHER, ROWS, "a", True)
+    clock.now = 600
+    await store.store(SOURCE, ROWS, "a", True)
+    await store.store(OTHER, ROWS, "a", True)
+
+
+async def test_after_a_look_that_succeeded_it_is_waited_anew(fault: dict[str, Any]) -> None:
+    clock = _Clock()
+    store = made(clock)
+    for seconds in (0, 300):
+        clock.now = seconds
+        fault["error"] = ResourceExhaustedError("no memory")
+        with pytest.raises(ResourceExhaustedError):
+            await store.store(SOURCE, ROWS, "a", True)
+        fault["error"] = None
+        await store.store(SOURCE, ROWS, "a", True)

@@ -197,6 +197,40 @@ async def test_a_child_that_could_not_be_taken_in_hand_never_becomes_the_program
     assert ran.read_text() == "xx"
 
 
+@pytest.mark.parametrize("error", [OSError("no memory"), RuntimeError("can't start new thread"), None])
+async def test_who_is_told_to_stop_while_a_child_is_started_starts_nothing_again_whatever_comes_of_it(
+    error: Exception | None, supervisor: Supervisor, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await supervisor.start([program("a")])
+    (keeper,) = supervisor.keepers
+    await log.wait_for("a", "up")
+    begun, may_go_on, starts = asyncio.Event(), asyncio.Event(), 0
+    start = ChildProcess.start
+
+    async def start_when_it_may(child: ChildProcess) -> None:
+        nonlocal starts
+        starts += 1
+        begun.set()
+        await may_go_on.wait()
+        if error is not None:
+            raise error
+        await start(child)
+
+    monkeypatch.setattr(ChildProcess, "start", start_when_it_may)
+    assert keeper.process is not None
+    os.kill(keeper.process.pid or 0, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        await begun.wait()
+        stopping = asyncio.create_task(supervisor.stop())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        may_go_on.set()
+        await stopping
+    assert starts == 1
+    assert keeper.state == "stopped"
+    assert not keeper.process.running
+
+
 async def test_restarts_slow_down_while_a_program_keeps_dying(supervisor: Supervisor, log: Log) -> None:
     await supervisor.start([program("a", "raise SystemExit(3)")])
     await log.wait_for("airis", "exit code 3", count=4)

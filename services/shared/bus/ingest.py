@@ -7,8 +7,9 @@ as much for one item as for a thousand.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -30,7 +31,7 @@ logger = structlog.get_logger(__name__)
 MOST_REQUESTS = 64
 MOST_BYTES = 2 * 1024 * 1024
 MOST_WAITING_BYTES = 256 * 1024 * 1024
-"""Of requests that are not decoded yet; a tenant's own, of one type, half of it."""
+"""Of requests that are not decoded yet, in protobuf and in JSON each; a tenant's own, of one type, half of it."""
 _RETRY_SECONDS = 1.0
 
 Ends = np.ndarray[Any, np.dtype[np.int64]]
@@ -148,10 +149,32 @@ class _Waiting(Generic[ColumnsT]):
     outcome: asyncio.Future[CheckedRequest[ColumnsT]]
 
 
-@dataclass(slots=True)
-class _Queue(Generic[ColumnsT]):
-    waiting: deque[_Waiting[ColumnsT]]
-    size: int = 0
+class WaitingBytes:
+    """Bounds the bytes of requests that wait, and the share of each tenant's requests of one type."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._shares: Counter[tuple[str, str]] = Counter()
+
+    def add(self, message_type: str, tenant: str, size: int) -> None:
+        """Counts a request. Raises `ResourceExhaustedError` if there is no room for it."""
+        share = message_type, tenant
+        if self._total + size > MOST_WAITING_BYTES or self._shares[share] + size > MOST_WAITING_BYTES // 2:
+            raise ResourceExhaustedError(
+                "More data arrives than can be decoded; send the batch again later.",
+                reason="BACKLOG_FULL",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._total += size
+        self._shares[share] += size
+
+    def remove(self, message_type: str, tenant: str, size: int) -> None:
+        """Gives back the room of a request that was counted."""
+        share = message_type, tenant
+        self._total -= size
+        self._shares[share] -= size
+        if not self._shares[share]:
+            del self._shares[share]
 
 
 class Ingest(Generic[ItemsT, ColumnsT]):
@@ -176,9 +199,13 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         self._checker = checker
         self.intake = intake
         # By what may be decoded together: the type of the message, and whose it is.
-        self._queues: dict[tuple[str, str], _Queue[ColumnsT]] = {}
-        self._size = 0
+        self._queues: dict[tuple[str, str], deque[_Waiting[ColumnsT]]] = {}
+        self._bytes = WaitingBytes()
         self._task: asyncio.Task[None] | None = None
+        # One of its own, that is there before anything is checked: where a thread cannot be started, an executor keeps
+        # the work all the same, and a later thread would do it beside the next.
+        self._thread = ThreadPoolExecutor(1, "ingest-check")
+        self._thread.submit(int)
 
     async def check(self, message_type: str, tenant: str, payload: bytes) -> CheckedRequest[ColumnsT]:
         """Decodes and checks a request. Those of one tenant and type are answered in the order in which they came.
@@ -199,17 +226,8 @@ class Ingest(Generic[ItemsT, ColumnsT]):
             if (known := self._recall.recall(message_type, tenant, payload, now)) is not None:
                 return CheckedRequest(known, {}, now, known.count, {})
         waiting: _Waiting[ColumnsT] = _Waiting(payload, asyncio.get_running_loop().create_future())
-        queue = self._queues.get((message_type, tenant)) or _Queue(deque())
-        if self._size + len(payload) > MOST_WAITING_BYTES or queue.size + len(payload) > MOST_WAITING_BYTES // 2:
-            raise ResourceExhaustedError(
-                "More data arrives than can be decoded; send the batch again later.",
-                reason="BACKLOG_FULL",
-                retry_after=_RETRY_SECONDS,
-            )
-        self._queues[message_type, tenant] = queue
-        queue.waiting.append(waiting)
-        queue.size += len(payload)
-        self._size += len(payload)
+        self._bytes.add(message_type, tenant, len(payload))
+        self._queues.setdefault((message_type, tenant), deque()).append(waiting)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="ingest check")
         try:
@@ -225,6 +243,7 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         )
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._queues:
                 (message_type, tenant), group = self._next_group()
@@ -233,11 +252,13 @@ class Ingest(Generic[ItemsT, ColumnsT]):
                 payloads = [waiting.payload for waiting in group]
                 outcomes: Sequence[CheckedRequest[ColumnsT] | Exception]
                 try:
-                    outcomes = await asyncio.to_thread(self._check_and_learn, message_type, tenant, payloads)
+                    outcomes = await loop.run_in_executor(
+                        self._thread, self._check_and_learn, message_type, tenant, payloads
+                    )
                 except Exception:
-                    # No thread, or no memory: these are told, and the next ones are tried.
+                    # No memory: these are told, and the next ones are tried.
                     logger.exception("requests_not_checked", count=len(payloads))
-                    unknown = "The service has no thread or memory left for the batch; send it again later."
+                    unknown = "The service has no memory left for the batch; send it again later."
                     outcomes = [UnavailableError(unknown, retry_after=_RETRY_SECONDS)] * len(payloads)
                 for waiting, outcome in zip(group, outcomes, strict=True):
                     if waiting.outcome.done():
@@ -255,18 +276,13 @@ class Ingest(Generic[ItemsT, ColumnsT]):
         queue = self._queues.pop(key)
         group: list[_Waiting[ColumnsT]] = []
         size = 0
-        while (
-            queue.waiting
-            and len(group) < MOST_REQUESTS
-            and (not group or size + len(queue.waiting[0].payload) <= MOST_BYTES)
-        ):
-            waiting = queue.waiting.popleft()
-            queue.size -= len(waiting.payload)
-            self._size -= len(waiting.payload)
+        while queue and len(group) < MOST_REQUESTS and (not group or size + len(queue[0].payload) <= MOST_BYTES):
+            waiting = queue.popleft()
+            self._bytes.remove(*key, len(waiting.payload))
             if not waiting.outcome.done():
                 group.append(waiting)
                 size += len(waiting.payload)
-        if queue.waiting:
+        if queue:
             # Behind the others.
             self._queues[key] = queue
         return key, group

@@ -96,7 +96,7 @@ class Intake(Generic[ColumnsT]):
         item_count: int,
         rejected: dict[int, FieldViolation],
     ) -> Receipt:
-        """Makes a batch durable unless it is a repetition.
+        """Makes a batch durable unless it is a repetition. One of a stream without accepted items is left to `settle`.
 
         Args:
             origin: Where it comes from.
@@ -131,7 +131,7 @@ class Intake(Generic[ColumnsT]):
             rejected=tuple(ordered),
         )
         if accepted_count == 0:
-            self._settle(header)
+            # Its stream settles it, in its turn: an earlier one may not be taken yet.
             return Receipt(0, ordered, "")
         batch = Batch(header, payload, self._decode, columns)
         position, _ = await self._recent_ids.publish_once(header, lambda: self._bus.publish(batch))
@@ -141,8 +141,9 @@ class Intake(Generic[ColumnsT]):
         return Receipt(accepted_count, ordered, str(position) if position else "")
 
     def settle(self, origin: Origin) -> None:
-        """Counts a batch of a stream as settled although it was refused whole."""
-        self._settle(_empty(origin))
+        """Counts a batch of a stream as settled although nothing of it is stored; all before it must be settled."""
+        self._recent_ids.settle(_empty(origin))
+        self._note_settled(origin.tenant, origin.producer_id)
 
     def refuse_behind(self, origin: Origin) -> None:
         """Refuses later batches of a stream until one comes again that could not be looked at."""
@@ -176,11 +177,6 @@ class Intake(Generic[ColumnsT]):
         if known:
             self._recent_ids.load_producers([(tenant, producer_id, known, self.clock())])
         return self._note_settled(tenant, producer_id)
-
-    def _settle(self, header: Header) -> None:
-        self._recent_ids.settle(header)
-        if header.producer_id:
-            self._note_settled(header.tenant, header.producer_id)
 
     def _note_settled(self, tenant: str, producer_id: str) -> int:
         """Lets the bus know, too: it may remember a refusal of what another instance has taken since."""

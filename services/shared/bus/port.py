@@ -210,7 +210,10 @@ class Progress(Protocol):
         ...
 
     async def wait_settled(self, header: Header) -> None:
-        """Returns when everything that its sender had acknowledged before this call is committed."""
+        """Returns when everything that its sender had acknowledged before this call is committed.
+
+        So is what was published here of its stream and got no answer, if it was taken.
+        """
         ...
 
 

@@ -105,8 +105,8 @@ class Inserts:
         self._keeps_days = keeps_days
         self._sleep = sleep
         self._clock = clock
-        # The insert that cannot be looked at, and since when.
-        self._failing = ("", 0.0)
+        # The insert that cannot be looked at: its token, and by its tables since when.
+        self._failing: tuple[str, dict[str, float]] = ("", {})
 
     async def store(self, source: Source, rows: pa.Table, token: str, is_repeated: bool) -> None:
         """Stores the rows of an insert in a table and in what is filled from it.
@@ -144,20 +144,24 @@ class Inserts:
             except UnavailableError:
                 raise
             except AirisError as error:
-                if isinstance(error, (ResourceExhaustedError, DeadlineExceededError)) and self._may_pass(token):
+                if self._may_pass(error, source.table, token):
                     # The bus keeps the insert until then.
                     raise
                 fault = error.message
             else:
+                if self._failing[0] == token:
+                    self._failing[1].pop(source.table, None)
                 return
         # What comes after must not wait for it for ever: a loss is rare, and this may have another cause.
         logger.error("insert_not_checked", table=source.table, token=token, error=fault)
 
-    def _may_pass(self, token: str) -> bool:
-        """Whether want of memory or time is no older than minutes."""
+    def _may_pass(self, error: AirisError, table: str, token: str) -> bool:
+        """Whether it is want of memory or time, and no older than minutes."""
+        if not isinstance(error, (ResourceExhaustedError, DeadlineExceededError)):
+            return False
         if self._failing[0] != token:
-            self._failing = (token, self._clock())
-        return self._clock() - self._failing[1] < _PATIENCE_SECONDS
+            self._failing = (token, {})
+        return self._clock() - self._failing[1].setdefault(table, self._clock()) < _PATIENCE_SECONDS
 
 
 class _Repetition:

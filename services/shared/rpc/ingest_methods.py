@@ -101,6 +101,11 @@ class IngestMethods(Generic[ResponseT]):
         def origin(producer_id: str, sequence: int) -> Origin:
             return Origin(owner, message_type, producer_id=producer_id, sequence=sequence)
 
+        def settle(producer_id: str, sequence: int) -> None:
+            if is_newest(producer_id):
+                # Else its number may be that of other data by now.
+                intake.settle(origin(producer_id, sequence))
+
         async def ingest(payload: bytes, producer_id: str, sequence: int) -> Receipt:
             try:
                 checked = await self._ingest.check(message_type, owner, payload)
@@ -126,11 +131,15 @@ class IngestMethods(Generic[ResponseT]):
                 request,
                 response,
                 ingest,
-                settle=lambda producer_id, sequence: intake.settle(origin(producer_id, sequence)),
+                settle=settle,
                 resume_after=resume_after,
                 ended=ended,
             ),
         )
+
+    def check_room(self, size: int) -> None:
+        """Raises what the methods would for a request of so many bytes, before it is parsed."""
+        self._ingest.intake.check_room(size)
 
     async def export(self, payload: bytes, owner: str) -> Any:
         """Answers OTLP's `Export`, over gRPC and HTTP: with a partial success when items were refused."""

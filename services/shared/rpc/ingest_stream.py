@@ -36,7 +36,7 @@ class StreamDialect:
         request: The request message's class, with the oneof `open` and `batch`.
         response: The response message's class.
         ingest: Takes (payload, producer_id, sequence).
-        settle: Takes (producer_id, sequence) of a batch that was refused whole.
+        settle: Takes (producer_id, sequence) of a batch that was refused whole, once all before it are settled.
         resume_after: Gives what is settled of a producer, from its id and what it knows itself.
         ended: Called with the producer's id when the stream is over.
     """
@@ -217,6 +217,8 @@ class _Session:
             rejection = ingest_pb2.StreamRejection(sequence=sequence, status=status)
             return [self._dialect.response(rejection=rejection)], True
         receipt = outcome.result()
+        if receipt.accepted_count == 0:
+            self._dialect.settle(self._producer_id, sequence)
         if not receipt.rejected:
             return [], True
         rejection = ingest_pb2.StreamRejection(sequence=sequence, items=rejections(receipt, self._dialect.domain))

@@ -9,11 +9,13 @@ import base64
 import binascii
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from services.shared.bus.ingest import WaitingBytes
 from services.shared.errors import AirisError, InvalidArgumentError
 from services.shared.one_at_a_time import OneAtATime
 from services.shared.rpc.errors import from_exception, to_status
@@ -46,21 +48,39 @@ class OtlpHttp:
         export: Takes a request's wire bytes and the tenant whose they are.
         request: The request message's class, for JSON.
         domain: The ErrorInfo domain.
+        check_room: Raises what `export` would for so many bytes, or more.
     """
 
-    def __init__(self, export: Callable[[bytes, str], Awaitable[Message]], request: type[Message], domain: str) -> None:
+    def __init__(
+        self,
+        export: Callable[[bytes, str], Awaitable[Message]],
+        request: type[Message],
+        domain: str,
+        check_room: Callable[[int], None] = lambda size: None,
+    ) -> None:
         self._export = export
         self._request = request
         self._domain = domain
+        self._check_room = check_room
+        self._bytes = WaitingBytes()
         self._parsing = OneAtATime()
 
     async def answer(self, body: bytes, content_type: str, tenant: str) -> tuple[int, bytes]:
         """Takes a body; gives an HTTP status, and a body of the same content type. Raises what `refuse` words."""
-        payload = body
-        if content_type == _JSON:
-            _refuse_many_objects(body)
+        if content_type != _JSON:
+            return 200, _serialize(await self._export(body, tenant), content_type)
+        with suppress(InvalidArgumentError):
+            # What is too large as JSON may be small enough as protobuf.
+            self._check_room(len(body))
+        _refuse_many_objects(body)
+        counted = self._request.DESCRIPTOR.full_name, tenant, len(body)
+        self._bytes.add(*counted)
+        try:
+            # Until the answer: whoever called keeps the body until then.
             payload = await self._parsing.run(_from_json, body, self._request)
-        return 200, _serialize(await self._export(payload, tenant), content_type)
+            return 200, _serialize(await self._export(payload, tenant), content_type)
+        finally:
+            self._bytes.remove(*counted)
 
     def refuse(self, exception: Exception, content_type: str) -> tuple[int, bytes]:
         """Words an error: an HTTP status, and a body of the content type."""

@@ -151,13 +151,14 @@ class KafkaBus(Generic[ColumnsT]):
         await self._progress.wait_progress(seen)
 
     async def wait_settled(self, header: Header) -> None:
-        """See `port.Progress.wait_settled`: waits for what the sender's partition holds now.
+        """See `port.Progress.wait_settled`: waits for what its partition holds once nothing is under way to it.
 
         Raises:
             UnavailableError: It cannot be told now.
         """
         if self._publisher is None:
             raise closed()
+        await self._publisher.wait_known(header)
         partition = self._publisher.partition_of(header)
         numbers = range(self._offsets.partitions) if partition is None else [partition]
         ends, beginnings = await self._offsets.ends(numbers), await self._offsets.beginnings(numbers)

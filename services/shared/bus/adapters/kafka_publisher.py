@@ -86,6 +86,8 @@ class KafkaPublisher(Generic[ColumnsT]):
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refused: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._settled: OrderedDict[tuple[str, str], int] = OrderedDict()
+        # By sender, what its publisher gave up and Kafka may take yet: no more of them than are in flight.
+        self._unknown: dict[tuple[str, str], set[asyncio.Future[Any]]] = {}
         self._producer: AIOKafkaProducer | None = None
         self._known: dict[int, float] = {}
         self._has_producer = asyncio.Event()
@@ -135,7 +137,7 @@ class KafkaPublisher(Generic[ColumnsT]):
         """See `port.Publisher.publish`. Cancelled before it is handed to the producer, the batch is not taken."""
         self._check_open()
         header = batch.header
-        sender = (header.tenant, header.producer_id) if header.producer_id and not header.request_id else None
+        sender = _sender_of(header)
         self._refuse_overtaking(sender, header)
         if sender is not None and self._refused.get(sender) == header.sequence:
             # Those behind it may follow, as long as it is not refused again.
@@ -167,6 +169,16 @@ class KafkaPublisher(Generic[ColumnsT]):
         _remember(self._settled, sender, sequence)
         if self._refused.get(sender, sequence + 1) <= sequence:
             del self._refused[sender]
+
+    async def wait_known(self, header: Header) -> None:
+        """Returns when it is known what became of each batch of a stream that has ended.
+
+        Kafka may take a batch long after its publisher has given up: as long as a partition has too few replicas, it is
+        sent again and again.
+        """
+        sender = _sender_of(header)
+        if sender is not None and (unknown := self._unknown.get(sender)):
+            await asyncio.wait(set(unknown))
 
     def partition_of(self, header: Header) -> int | None:
         """Where a sender's batches are; None if they may be anywhere."""
@@ -216,6 +228,8 @@ class KafkaPublisher(Generic[ColumnsT]):
             ) from error
         finally:
             sent.release_when_known()
+            if sender is not None and sent.future is not None and not sent.future.done():
+                self._note_unknown(sender, sent.future)
         if found.offset < 0:
             # The broker knew the batch from an earlier attempt, and not any more where it is: not behind the end.
             return place(partition, (await self._offsets.ends([partition]))[partition])
@@ -238,6 +252,17 @@ class KafkaPublisher(Generic[ColumnsT]):
     def _note_refusal(self, sender: tuple[str, str], sequence: int) -> None:
         if sequence > self._settled.get(sender, 0):
             _remember(self._refused, sender, min(sequence, self._refused.get(sender, sequence)))
+
+    def _note_unknown(self, sender: tuple[str, str], future: asyncio.Future[Any]) -> None:
+        unknown = self._unknown.setdefault(sender, set())
+        unknown.add(future)
+
+        def forget(known: asyncio.Future[Any]) -> None:
+            unknown.discard(known)
+            if not unknown:
+                del self._unknown[sender]
+
+        future.add_done_callback(forget)
 
     async def _usable(self) -> AIOKafkaProducer:
         while True:
@@ -319,6 +344,11 @@ class _Sent:
         if not future.cancelled():
             # Marks a failure as seen: its publisher may have gone away.
             future.exception()
+
+
+def _sender_of(header: Header) -> tuple[str, str] | None:
+    """Whose stream a batch is of, if it is of one."""
+    return (header.tenant, header.producer_id) if header.producer_id and not header.request_id else None
 
 
 def _remember(sequences: OrderedDict[tuple[str, str], int], sender: tuple[str, str], sequence: int) -> None:
