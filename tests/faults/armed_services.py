@@ -8,7 +8,8 @@ import os
 import signal as signals
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from typing import Any, Self
 import psutil
 from faults.history import History, Stored, Verdict
 from faults.items import SIGNALS
-from faults.load import Load
+from faults.load import CALL_SECONDS, Load
 from faults.matrix import MATRIX
 from faults.readback import ChdbReadBack
 from service_process import ServiceProcess
@@ -56,6 +57,27 @@ class ArmedService(ServiceProcess):
             return self.process.wait(_DEATH_SECONDS)
         except subprocess.TimeoutExpired:
             return None
+
+    @asynccontextmanager
+    async def standing_still_at(self, point: str, count: int) -> AsyncIterator[None]:
+        """Within, it stands still at a point, to which it gets so many times more; afterwards it goes on.
+
+        Raises:
+            AssertionError: It does not get there.
+        """
+        assert self.process is not None
+        process = psutil.Process(self.process.pid)
+        await asyncio.to_thread(self.arm, point, count, signals.SIGSTOP)
+        try:
+            async with asyncio.timeout(_DEATH_SECONDS):
+                while process.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 (the kernel tells its parent alone)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{self.name} did not stand still at {point}:\n{self.log()}") from None
+        try:
+            yield
+        finally:
+            process.resume()
 
 
 class ArmedServices:
@@ -139,21 +161,16 @@ class ArmedServices:
         """A service stands still at a point for a while; waits until it takes everything again.
 
         Raises:
-            AssertionError: It did not stand still there.
+            AssertionError: It did not stand still there, or for longer than a call may take and none was given up.
         """
         fault = f"{point}, stands still"
         self.history[signal].fault = fault
-        process = psutil.Process(self.pid(signal))
-        await asyncio.to_thread(self.services[signal].arm, point, count, signals.SIGSTOP)
-        try:
-            async with asyncio.timeout(_DEATH_SECONDS):
-                while process.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 (the kernel tells its parent alone)
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"{signal} did not stand still at {point}:\n{self.services[signal].log()}") from None
-        await asyncio.sleep(seconds)
-        process.resume()
+        before = self.load.given_up[f"{signal} unary"]
+        async with self.services[signal].standing_still_at(point, count):
+            await asyncio.sleep(seconds)
         await self.recovers(fault, signal, seconds)
+        if seconds > CALL_SECONDS:
+            assert self.load.given_up[f"{signal} unary"] > before, "no sender gave a call up meanwhile"
 
     async def restart(self, signal: str, fault: str, **armed: str) -> None:
         """A service ends, if it runs, and is started again; waits until it takes everything again."""

@@ -6,14 +6,18 @@ import asyncio
 import signal as signals
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import asyncpg
-import grpc
-from airis.alerts.v1 import alerts_pb2, alerts_pb2_grpc
+from aiohttp import web
+from airis.alerts.v1 import alerts_pb2
+from airis.client import AirisClient
+from alert_replicas import Receiver
 from fakes.tcp_proxy import TcpProxy
 from faults.armed_services import ArmedService
 from faults.history import History, Outcome, Stored, Verdict
@@ -26,6 +30,8 @@ from google.protobuf.duration_pb2 import Duration
 from service_process import ServiceProcess
 
 from deploy.servers import Server, make_server
+from services.shared.bus.adapters.kafka_operator import KafkaOperator
+from services.shared.bus.config import KafkaConfig
 
 PROFILE = "distributed"
 PROXIED = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul", "jaeger")
@@ -61,6 +67,11 @@ class Service:
         await asyncio.to_thread(self.process.arm, point, count)
         code = await asyncio.to_thread(self.process.wait_death)
         assert code == -signals.SIGKILL, f"{self.name} did not die at {point}, but ended with {code}"
+
+    def standing_still_at(self, point: str, count: int) -> AbstractAsyncContextManager[None]:
+        """See `ArmedService.standing_still_at`."""
+        assert isinstance(self.process, ArmedService)
+        return self.process.standing_still_at(point, count)
 
     @property
     def pid(self) -> int:
@@ -118,6 +129,8 @@ class Cluster:
         self.services: dict[str, Service] = {}
         self.history = {signal: History() for signal in SIGNALS}
         self.first_memory: dict[str, int] = {}
+        self._receiver = Receiver()
+        self._hook: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -149,6 +162,17 @@ class Cluster:
         """Starts it again; returns when it answers."""
         await asyncio.to_thread(self.servers[server].start)
 
+    @asynccontextmanager
+    async def another(self, name: str) -> AsyncIterator[None]:
+        """One more process that does the same as one of ours; it leaves in order."""
+        signal, role = name.split("-")
+        service = Service(signal, role, self._folder / "another", self.settings)
+        try:
+            await service.start()
+            yield
+        finally:
+            await asyncio.to_thread(service.process.stop, 30.0)
+
     async def mend(self) -> None:
         """After a test that failed: everything runs and passes again, so that the next one tells something."""
         for proxy in self.proxies.values():
@@ -179,6 +203,15 @@ class Cluster:
             if asyncio.get_running_loop().time() > ends:
                 raise AssertionError(f"readiness: {wrong}; expected unready: {expected}")
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def until_committed(self, signal: str) -> None:
+        """Waits until workers have committed all that is published by now. Raises `TimeoutError`."""
+        operator = KafkaOperator(KafkaConfig(bootstrap_servers=self.servers["kafka"].address), signal)
+        published = {each.partition: each.end for each in await operator.lag()}
+        async with asyncio.timeout(90):
+            # Other processes set no event, here and below.
+            while any(each.committed < published[each.partition] for each in await operator.lag()):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def judge(self) -> None:
         """Waits until everything acknowledged is stored, and finds that it is, once.
@@ -241,16 +274,51 @@ class Cluster:
         finally:
             await connection.close()
 
+    async def until_told(self) -> None:
+        """Waits until the channel of a new rule was told, and that is written down. Raises `TimeoutError`."""
+        name = f"fires-{uuid.uuid4().hex}"
+        rule = alerts_pb2.AlertRule(
+            display_name="Fires",
+            conditions=[alerts_pb2.AlertRule.Condition(metric=NAME, threshold=-1)],
+            evaluation_interval=Duration(seconds=1),
+            channels=["channels/hook"],
+        )
+        statement = (
+            "SELECT count(*) FROM alert_events WHERE kind = $1 AND alert_id IN "
+            "(SELECT id FROM alerts WHERE rule_id = $2)"
+        )
+        notified = int(alerts_pb2.AlertEvent.NOTIFIED)
+        connection = await asyncpg.connect(self.servers["postgres"].settings["AIRIS_POSTGRES__DSN"])
+        try:
+            async with self._client() as client, asyncio.timeout(60):
+                await client.alerts.rules.create(rule, id=name)
+                while not await connection.fetchval(statement, notified, name):  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_SECONDS)
+                await client.alerts.rules.delete(f"alertRules/{name}")
+        finally:
+            await connection.close()
+
     async def _add_rule(self) -> None:
         rule = alerts_pb2.AlertRule(
             display_name="Never",
             conditions=[alerts_pb2.AlertRule.Condition(metric=NAME, threshold=1e9)],
             evaluation_interval=Duration(seconds=1),
         )
-        request = alerts_pb2.CreateAlertRuleRequest(alert_rule=rule, alert_rule_id=_RULE)
-        async with grpc.aio.insecure_channel(self.services["alerts"].process.grpc) as channel:
-            stub = alerts_pb2_grpc.AlertServiceStub(channel)
-            await stub.CreateAlertRule(request, metadata=(("authorization", f"Bearer {self._keys.token()}"),))
+        hook = alerts_pb2.Channel(webhook=alerts_pb2.Channel.Webhook(url=await self._open_hook()))
+        async with self._client() as client:
+            await client.alerts.rules.create(rule, id=_RULE)
+            await client.alerts.channels.create(hook, id="hook")
+
+    async def _open_hook(self) -> str:
+        application = web.Application()
+        application.router.add_post("/hook", self._receiver.post)
+        self._hook = web.AppRunner(application)
+        await self._hook.setup()
+        await web.TCPSite(self._hook, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{self._hook.addresses[0][1]}/hook"
+
+    def _client(self) -> AirisClient:
+        return AirisClient(targets={"alerts": self.services["alerts"].process.grpc}, token=self._keys.token())
 
     async def _settled(self, signal: str, ends: float) -> tuple[Verdict, dict[str, Stored]]:
         before: dict[str, Stored] = {}
@@ -291,7 +359,8 @@ class Cluster:
         targets = {
             f"AIRIS_ALERTS__{s.upper()}_TARGET": self.services[f"{s}-serve"].process.grpc for s in ("metrics", "logs")
         }
-        self._add(Service("alerts", "", self._folder, {**settings, **targets}))
+        local = {"AIRIS_ALERTS__ALLOW_LOCAL_TARGETS": "true"}
+        self._add(Service("alerts", "", self._folder, {**settings, **targets, **local}))
         await asyncio.gather(*(service.start() for service in self.services.values()))
         await self.until_ready()
         await self._add_rule()
@@ -312,6 +381,8 @@ class Cluster:
         await asyncio.gather(*(asyncio.to_thread(server.stop) for server in self.servers.values()))
         for proxy in self.proxies.values():
             await proxy.__aexit__(None, None, None)
+        if self._hook is not None:
+            await self._hook.cleanup()
 
 
 def _is_so(answer: tuple[int, str], unready: bool, reason: str | None) -> bool:

@@ -26,7 +26,8 @@ from faults.items import NAME, SIGNALS, otlp, own
 
 BATCH_ITEMS = 20
 _PAUSE_SECONDS = 0.05
-_CALL_SECONDS = 5.0
+CALL_SECONDS = 5.0
+"""Senders without an answer for so long give a call up."""
 _OTLP_METHODS = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -54,6 +55,7 @@ class Load:
 
     Attributes:
         acknowledged: Batches, by lane: "metrics unary".
+        given_up: Unary calls that had no answer in time, likewise.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Load:
         self._lanes: list[asyncio.Task[None]] = []
         self._client = AirisClient(targets=targets, token=token)
         self.acknowledged: Counter[str] = Counter()
+        self.given_up: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         for signal in self._signals:
@@ -208,7 +211,7 @@ class Load:
                 own(signal, batch, BATCH_ITEMS),
                 # The same id each time: what was stored before its answer was lost is not stored again.
                 request_id=batch + _TOO_LONG if is_invalid else batch,
-                timeout=_CALL_SECONDS,
+                timeout=CALL_SECONDS,
             )
             await self._insist(lane, batch, send, is_invalid)
             number += 1
@@ -222,7 +225,7 @@ class Load:
             rule = alerts_pb2.AlertRule(display_name=batch, enabled=False)
             if not is_invalid:
                 rule.conditions.add(metric=NAME, threshold=1e9)
-            send = partial(self._client.alerts.rules.create, rule, id=batch, timeout=_CALL_SECONDS)
+            send = partial(self._client.alerts.rules.create, rule, id=batch, timeout=CALL_SECONDS)
             await self._insist(lane, batch, send, is_invalid)
             number += 1
             await self._pause()
@@ -244,6 +247,7 @@ class Load:
                     return
                 if error.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED):
                     raise
+                self.given_up[lane] += error.code is grpc.StatusCode.DEADLINE_EXCEEDED
                 if self._stopping.is_set() and not lane.endswith(" last"):
                     gives_up = gives_up or loop.time() + self._wait_seconds
                     if loop.time() > gives_up:
@@ -311,7 +315,7 @@ class Load:
 
     async def _post(self, http: aiohttp.ClientSession, body: bytes) -> Outcome:
         try:
-            timeout = aiohttp.ClientTimeout(_CALL_SECONDS)
+            timeout = aiohttp.ClientTimeout(CALL_SECONDS)
             async with http.post(f"{self._http}/v1/logs", data=body, timeout=timeout) as answer:
                 return _HTTP_OUTCOMES.get(answer.status, Outcome.UNKNOWN)
         except (aiohttp.ClientError, TimeoutError):
@@ -319,7 +323,7 @@ class Load:
 
     async def _export(self, channel: Any, method: str, body: bytes, metadata: Any) -> Outcome:
         try:
-            await channel.unary_unary(method)(body, metadata=metadata, timeout=_CALL_SECONDS)
+            await channel.unary_unary(method)(body, metadata=metadata, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             is_full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             return Outcome.REFUSED if is_full else Outcome.UNKNOWN

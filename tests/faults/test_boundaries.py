@@ -11,6 +11,7 @@ import pytest
 from faults.armed import embedded_points
 from faults.armed_services import ArmedServices
 from faults.items import SIGNALS
+from faults.load import CALL_SECONDS
 
 longer = pytest.mark.faults
 """Only `make faults` runs these."""
@@ -53,11 +54,14 @@ async def test_it_stands_still_at_every_boundary(tmp_path: Path, chance: random.
             for point, count, seconds in plan:
                 await services.stand_still_at(signal, point, count, seconds)
 
-        plans = {}
-        for signal in SIGNALS:
+        plans: dict[str, list[tuple[str, int, float]]] = {signal: [] for signal in SIGNALS}
+        for signal, plan in plans.items():
             points = list(embedded_points(signal))
             chance.shuffle(points)
-            plans[signal] = [(point, chance.randint(1, 5), chance.uniform(0.5, 2.5)) for point in points]
+            for number, point in enumerate(points):
+                # Every third so long that senders repeat a call while its first attempt still stands there.
+                least, most = (0.5, 2.5) if number % 3 else (1.1 * CALL_SECONDS, 1.6 * CALL_SECONDS)
+                plan.append((point, chance.randint(1, 5), chance.uniform(least, most)))
         await asyncio.gather(*(stand_still(signal, plan) for signal, plan in plans.items()))
 
 

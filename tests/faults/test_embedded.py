@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from fakes.tcp_proxy import Direction
+from faults import network
 from faults.embedded import PROCESSES, SUPERVISOR, Embedded
 
 longer = pytest.mark.faults
@@ -17,61 +17,6 @@ longer = pytest.mark.faults
 pytestmark = pytest.mark.timeout(600)
 
 Fault = Callable[[Embedded, random.Random], Awaitable[object]]
-
-
-async def reset(platform: Embedded, chance: random.Random) -> None:
-    """Connections end at once, some of them amid a message or an answer."""
-    for proxy in platform.proxies.values():
-        proxy.reset_after(chance.randint(1, 20_000))
-    await platform.pause(0.5)
-    for proxy in platform.proxies.values():
-        proxy.reset_after(chance.randint(1, 50), Direction.TO_CLIENT)
-    await platform.pause(0.5)
-    for proxy in platform.proxies.values():
-        proxy.heal()
-        proxy.reset()
-
-
-async def half_open(platform: Embedded, chance: random.Random) -> None:
-    """One side goes on with connections of which the other knows nothing any more."""
-    for proxy in platform.proxies.values():
-        proxy.blackhole()
-    # Longer than a call may take: its sender gives it up, and the service may have stored it.
-    await platform.pause(8.0, at_least=5.5)
-    for proxy in platform.proxies.values():
-        proxy.reset()
-        proxy.heal()
-
-
-async def half_closed(platform: Embedded, chance: random.Random) -> None:
-    """One side says that it sends nothing any more."""
-    ways = list(Direction)
-    chance.shuffle(ways)
-    for way in ways:
-        for proxy in platform.proxies.values():
-            proxy.half_close(way)
-        await platform.pause(0.5)
-
-
-async def lossy(platform: Embedded, chance: random.Random) -> None:
-    """What TCP makes of lost packets: everything stands still, for as long as a repetition takes, again and again."""
-    for _ in range(20):
-        for proxy in platform.proxies.values():
-            proxy.blackhole()
-        await platform.pause(0.4, at_least=0.2)
-        for proxy in platform.proxies.values():
-            proxy.heal()
-        await platform.pause(0.1)
-
-
-async def slow(platform: Embedded, chance: random.Random) -> None:
-    """A long way, and a narrow one."""
-    for proxy in platform.proxies.values():
-        proxy.delay(chance.uniform(0.1, 0.4))
-        proxy.throttle(300_000)
-    await platform.pause(4.0, at_least=2.0)
-    for proxy in platform.proxies.values():
-        proxy.heal()
 
 
 def killed(name: str) -> Fault:
@@ -84,15 +29,14 @@ def stopped(name: str) -> Fault:
     return lambda platform, chance: platform.halt(name)
 
 
+def broken(name: str) -> Fault:
+    """That happens to every connection to Envoy."""
+    return lambda platform, chance: network.FAULTS[name](platform.proxies.values(), chance)
+
+
 KILLED: dict[str, Fault] = {f"{name} killed": killed(name) for name in PROCESSES}
 STOPPED: dict[str, Fault] = {f"{name} stopped": stopped(name) for name in (*PROCESSES, SUPERVISOR)}
-NETWORK: dict[str, Fault] = {
-    "connections reset": reset,
-    "connections half open": half_open,
-    "connections half closed": half_closed,
-    "packets lost": lossy,
-    "network slow": slow,
-}
+NETWORK: dict[str, Fault] = {name: broken(name) for name in network.FAULTS}
 
 
 async def endure(folder: Path, chance: random.Random, faults: dict[str, Fault]) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from faults import poison
+from faults import network, poison
 from faults.armed import distributed_points
 from faults.cluster import PROFILE, Cluster
 from faults.items import SIGNALS
@@ -25,20 +25,20 @@ longer = pytest.mark.faults
 SERVERS = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul")
 ROLES = ("serve", "work")
 # Who needs a server, and what /readyz says of it.
-KAFKA = {f"{name}-{role}": "kafka" for name in SIGNALS for role in ROLES}
-CLICKHOUSE = {f"{name}-{role}": "the store" for name in ("metrics", "traces") for role in ROLES}
-ELASTICSEARCH = {f"logs-{role}": "the store" for role in ROLES}
-POSTGRES = {"alerts": "the alert store does not answer"}
-# The same of one that takes connections and does not answer, or of which nothing is heard.
-SILENT: dict[str, dict[str, str]] = {
-    "kafka": KAFKA,
-    "clickhouse": CLICKHOUSE,
-    "elasticsearch": ELASTICSEARCH,
-    # Its driver waits longer than /readyz does.
-    "postgres": {"alerts": ""},
+UNREADY: dict[str, dict[str, str]] = {
+    "kafka": {f"{name}-{role}": "kafka" for name in SIGNALS for role in ROLES},
+    "clickhouse": {f"{name}-{role}": "the store" for name in ("metrics", "traces") for role in ROLES},
+    "elasticsearch": {f"logs-{role}": "the store" for role in ROLES},
+    "postgres": {"alerts": "the alert store does not answer"},
     "redis": {},
     "consul": {},
 }
+# The same of one that takes connections and does not answer, or of which nothing is heard: PostgreSQL's driver waits
+# longer than /readyz does.
+SILENT = UNREADY | {"postgres": {"alerts": ""}}
+# Longer than Kafka's, PostgreSQL's and Redis' clients wait for an answer, than a worker's session lasts, and than it
+# takes until an instance asks Consul and has waited for it.
+SILENT_SECONDS = 12.0
 SIGNAL_SERVICES = tuple(f"{signal}-{role}" for role in ROLES for signal in SIGNALS)
 
 
@@ -79,62 +79,42 @@ async def under_load(cluster: Cluster) -> AsyncIterator[Load]:
     await cluster.until_evaluated()
 
 
+async def goes_on_without(cluster: Cluster, load: Load, server: str) -> None:
+    """Finds that what does not need a server goes on, and that a rule which needs it says so."""
+    if server != "kafka":
+        # Kafka holds what is acknowledged meanwhile.
+        await load.flows()
+    if server == "clickhouse":
+        await cluster.until_rule_fails()
+    elif server != "postgres":
+        await cluster.until_evaluated()
+    if server == "redis":
+        # Only who tells somebody asks it.
+        await cluster.until_told()
+
+
+async def waits_in_vain(cluster: Cluster, load: Load, server: str) -> None:
+    """Nothing is heard of a server: finds that who needs it says so, and that all else goes on."""
+    await cluster.until_ready(SILENT[server])
+    await asyncio.sleep(SILENT_SECONDS)
+    await goes_on_without(cluster, load, server)
+    await cluster.until_ready(SILENT[server])
+
+
 async def test_without_a_fault_everything_is_stored_once(cluster: Cluster) -> None:
     async with under_load(cluster):
         pass
 
 
-async def test_kafka_killed(cluster: Cluster) -> None:
-    async with under_load(cluster):
-        await cluster.kill("kafka")
-        await cluster.until_ready(KAFKA)
-        await cluster.restart("kafka")
-
-
-async def test_clickhouse_killed(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "server", ["kafka", "clickhouse", "elasticsearch", "postgres", "consul", pytest.param("redis", marks=longer)]
+)
+async def test_a_server_killed(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
-        await cluster.kill("clickhouse")
-        await cluster.until_ready(CLICKHOUSE)
-        # Kafka holds what is acknowledged meanwhile.
-        await load.flows()
-        await cluster.until_rule_fails()
-        await cluster.restart("clickhouse")
-
-
-async def test_elasticsearch_killed(cluster: Cluster) -> None:
-    async with under_load(cluster) as load:
-        await cluster.kill("elasticsearch")
-        await cluster.until_ready(ELASTICSEARCH)
-        await load.flows()
-        await cluster.restart("elasticsearch")
-
-
-async def test_postgres_killed(cluster: Cluster) -> None:
-    async with under_load(cluster) as load:
-        await cluster.kill("postgres")
-        await cluster.until_ready(POSTGRES)
-        await load.flows()
-        await cluster.restart("postgres")
-
-
-async def test_consul_killed(cluster: Cluster) -> None:
-    async with under_load(cluster) as load:
-        await cluster.kill("consul")
-        await load.flows()
-        await cluster.until_ready()
-        await cluster.until_evaluated()
-        await cluster.restart("consul")
-
-
-@longer
-async def test_redis_killed(cluster: Cluster) -> None:
-    async with under_load(cluster) as load:
-        await cluster.kill("redis")
-        await load.flows()
-        # Whoever cannot tell the others asks the store.
-        await cluster.until_ready()
-        await cluster.until_evaluated()
-        await cluster.restart("redis")
+        await cluster.kill(server)
+        await cluster.until_ready(UNREADY[server])
+        await goes_on_without(cluster, load, server)
+        await cluster.restart(server)
 
 
 @pytest.mark.parametrize("name", [*SIGNAL_SERVICES, "alerts"])
@@ -174,23 +154,37 @@ async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
 
 
 @longer
-@pytest.mark.parametrize("server", SILENT)
+@pytest.mark.parametrize("signal", SIGNALS)
+async def test_a_worker_stands_still_amid_an_insert_that_another_repeats(
+    cluster: Cluster, chance: random.Random, signal: str
+) -> None:
+    name = f"{signal}-work"
+    amid = [point for point in distributed_points(signal, "work") if "insert" in point]
+    async with under_load(cluster) as load, cluster.another(name):
+        # What comes after the point comes too late: the commit of what is stored, or an insert too.
+        for point in ("before commit", chance.choice(amid)):
+            cluster.history[signal].fault = f"work: {point}, stands still"
+            async with cluster.services[name].standing_still_at(point, chance.randint(1, 3)):
+                # Beyond its session: before, nobody else may commit what it has under way.
+                await cluster.until_committed(signal)
+            await load.flows(signals=[signal])
+            await cluster.until_ready()
+
+
+@longer
+@pytest.mark.parametrize("server", SERVERS)
 async def test_a_server_stands_still(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
         with standstill(family(cluster.servers[server].pid)):
             # Connections are still taken, by the kernel, and nobody reads from them.
-            await cluster.until_ready(SILENT[server])
-            if server == "kafka":
-                await asyncio.sleep(15)
-            else:
-                await load.flows()
+            await waits_in_vain(cluster, load, server)
 
 
 async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
     async with under_load(cluster):
         # Whatever the broker writes from now on fails, as it does on a disk without room.
         resource.prlimit(cluster.servers["kafka"].pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        await cluster.until_ready(KAFKA)
+        await cluster.until_ready(UNREADY["kafka"])
         await cluster.kill("kafka")
         await cluster.restart("kafka")
 
@@ -202,9 +196,7 @@ async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
 async def test_a_partition(cluster: Cluster, server: str) -> None:
     async with under_load(cluster) as load:
         cluster.proxies[server].blackhole()
-        await cluster.until_ready(SILENT[server])
-        if server != "kafka":
-            await load.flows()
+        await waits_in_vain(cluster, load, server)
         cluster.proxies[server].heal()
 
 
@@ -218,6 +210,14 @@ async def test_a_slow_server(cluster: Cluster, server: str) -> None:
         await load.flows(5)
         await cluster.until_ready()
         cluster.proxies[server].heal()
+
+
+@longer
+@pytest.mark.parametrize("server", ["kafka", "clickhouse"])
+@pytest.mark.parametrize("fault", [fault for fault in network.FAULTS if fault != "network slow"])
+async def test_the_network_to_a_server_breaks(cluster: Cluster, chance: random.Random, server: str, fault: str) -> None:
+    async with under_load(cluster):
+        await network.FAULTS[fault]([cluster.proxies[server]], chance)
 
 
 async def test_poison_messages(cluster: Cluster) -> None:
