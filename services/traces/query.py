@@ -194,7 +194,7 @@ class TraceQuery:
         found = await self._reader.search(newest, takes_part, timeout)
         sample = _within(found, _MAX_SAMPLED_SPANS)
         traces = await self._reader.outlines(tenant, sample, timeout)
-        return await self._analyses.run(_bottlenecks, traces), len(sample)
+        return await self._analyses.run(_bottlenecks, traces), sum(bool(spans) for spans in traces)
 
     async def compare(self, tenant: str, base_id: str, other_id: str, timeout: float) -> TraceComparison:
         """How the operations of two traces differ. Raises what `trace` does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from airis.traces.v1 import traces_pb2
@@ -16,7 +16,7 @@ from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
 from services.shared.rpc.server import MAX_MESSAGE_BYTES
 from services.traces import convert
 from services.traces.ingest import SpanIngest
-from services.traces.model import LatencyQuery, TraceOrder, TraceSearch
+from services.traces.model import LatencyQuery, Span, TraceOrder, TraceSearch
 from services.traces.query import TraceQuery, read_order
 
 DOMAIN = "traces.airis"
@@ -59,14 +59,7 @@ class TraceServicer:
 
     async def GetTrace(self, request: traces_pb2.GetTraceRequest, context: Context) -> traces_pb2.Trace:
         spans = await self._query.trace(tenant(), request.trace_id, remaining())
-        answer = await asyncio.to_thread(convert.trace, spans)
-        if answer.ByteSize() > MAX_MESSAGE_BYTES:
-            raise ResourceExhaustedError(
-                f"The trace has more than {MAX_MESSAGE_BYTES >> 20} MiB. Send spans with fewer and shorter tags and "
-                "logs.",
-                reason="RESULT_TOO_LARGE",
-            )
-        return answer
+        return await asyncio.to_thread(_bounded_trace, spans)
 
     async def SearchTraces(
         self, request: traces_pb2.SearchTracesRequest, context: Context
@@ -162,3 +155,13 @@ class TraceServicer:
         ):
             raise pages.invalid_page_token()
         return cursor
+
+
+def _bounded_trace(spans: Sequence[Span]) -> traces_pb2.Trace:
+    answer = convert.trace(spans)
+    if answer.ByteSize() > MAX_MESSAGE_BYTES:
+        raise ResourceExhaustedError(
+            f"The trace has more than {MAX_MESSAGE_BYTES >> 20} MiB. Send spans with fewer and shorter tags and logs.",
+            reason="RESULT_TOO_LARGE",
+        )
+    return answer

@@ -358,3 +358,46 @@ async def test_a_batch_without_items_to_be_stored_is_not_settled_before_those_be
     assert (await anext(later)).opened.resume_after == 0
     assert [response.ack.through_sequence async for response in later][-1] == 2
     assert bus.taken == [named(1, "b"), named(2, "c")]
+
+
+@pytest.mark.parametrize("refused", ["malformed", "empty"])
+async def test_a_number_behind_a_refused_batch_that_was_taken_is_not_given_to_other_data(refused: str) -> None:
+    bus = Bus()
+    methods = methods_on(bus)
+    former = methods.stream(sent(named(1, "a"), named(2, refused), named(3, "c")))
+    assert (await anext(former)).HasField("opened")
+    answer = asyncio.create_task(anext(former))
+    await idle()
+    # The sender dies before anything is answered, comes back, and goes on with other data.
+    answer.cancel()
+    await asyncio.wait([answer])
+    await former.aclose()
+    bus.may_publish.set()
+    later = methods.stream(sent(named(4, "d")))
+    assert (await anext(later)).opened.resume_after == 3
+    assert [response.ack.through_sequence async for response in later] == [4]
+    assert bus.taken == [named(1, "a"), named(3, "c"), named(4, "d")]
+
+
+async def test_a_batch_that_is_sent_again_behind_a_later_one_takes_no_acknowledgement_back() -> None:
+    bus = Bus()
+    bus.may_publish.set()
+    goes_on = asyncio.Event()
+
+    async def requests() -> AsyncIterator[bytes]:
+        async for payload in sent(named(1, "a")):
+            yield payload
+        await goes_on.wait()
+        yield named(2, "b")
+        yield named(1, "a")
+
+    stream = methods_on(bus).stream(requests())
+    assert (await anext(stream)).HasField("opened")
+    assert (await anext(stream)).ack.through_sequence == 1
+    bus.may_publish.clear()
+    goes_on.set()
+    answer = asyncio.create_task(anext(stream))
+    await idle()
+    bus.may_publish.set()
+    assert (await answer).ack.through_sequence == 2
+    assert bus.taken == [named(1, "a"), named(2, "b")]

@@ -132,6 +132,7 @@ class Intake(Generic[ColumnsT]):
         )
         if accepted_count == 0:
             # Its stream settles it, in its turn: an earlier one may not be taken yet.
+            self._recent_ids.came_again(header)
             return Receipt(0, ordered, "")
         batch = Batch(header, payload, self._decode, columns)
         position, _ = await self._recent_ids.publish_once(header, lambda: self._bus.publish(batch))
@@ -164,10 +165,8 @@ class Intake(Generic[ColumnsT]):
             async with asyncio.timeout(_RESUME_SECONDS):
                 # What an earlier stream began is taken or not by then: its numbers could be those of other data now.
                 await self._recent_ids.finished(tenant, producer_id)
-                if known is None and self._stored is not None:
-                    await self._bus.wait_settled(Header(tenant, "", 0, 0, producer_id=producer_id))
-                    highest = await self._stored.highest_sequences({(tenant, producer_id)})
-                    known = highest.get((tenant, producer_id))
+                if known is None:
+                    known = await self._highest_taken(tenant, producer_id)
         except TimeoutError:
             hint = ", or say what is settled in open.settled_through" if known is None else ""
             raise UnavailableError(
@@ -177,6 +176,15 @@ class Intake(Generic[ColumnsT]):
         if known:
             self._recent_ids.load_producers([(tenant, producer_id, known, self.clock())])
         return self._note_settled(tenant, producer_id)
+
+    async def _highest_taken(self, tenant: str, producer_id: str) -> int:
+        """Of what the store has, if other instances fill it too, and of what was taken here."""
+        here = self._recent_ids.highest_taken(tenant, producer_id)
+        if self._stored is None:
+            return here
+        await self._bus.wait_settled(Header(tenant, "", 0, 0, producer_id=producer_id))
+        highest = await self._stored.highest_sequences({(tenant, producer_id)})
+        return max(here, highest.get((tenant, producer_id), 0))
 
     def _note_settled(self, tenant: str, producer_id: str) -> int:
         """Lets the bus know, too: it may remember a refusal of what another instance has taken since."""

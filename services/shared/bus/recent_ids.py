@@ -111,6 +111,18 @@ class RecentIds:
         """The highest sequence up to which all are settled; 0 if none is."""
         return self._producers_of(tenant).settled_through(producer_id)
 
+    def highest_taken(self, tenant: str, producer_id: str) -> int:
+        """The highest sequence that was taken, also above gaps; 0 if none was.
+
+        Behind what was refused nothing is taken until it comes again: what is missing below was refused for good.
+        """
+        return self._producers_of(tenant).highest(producer_id)
+
+    def came_again(self, header: Header) -> None:
+        """Notes that a producer's batch was looked at: later ones are not refused on its account any more."""
+        if header.producer_id:
+            self._producers_of(header.tenant).begun(header.producer_id, header.sequence)
+
     def load_requests(self, ids: Iterable[tuple[str, str, int]]) -> None:
         """Remembers what the store has: tenant, request id and when it was received, the oldest first."""
         now = self._clock()

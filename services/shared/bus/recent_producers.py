@@ -73,7 +73,7 @@ class RecentProducers:
             producer.refused.add(sequence)
 
     def begun(self, producer_id: str, sequence: int) -> None:
-        """Says that a sequence is being published: later ones may follow, as long as it is not refused again."""
+        """Says that a sequence came again: later ones may follow, as long as it is not refused again."""
         if producer := self._producers.get(producer_id):
             producer.refused.discard(sequence)
 
@@ -99,6 +99,11 @@ class RecentProducers:
         """The highest sequence up to which all are settled; 0 if none is."""
         producer = self._producers.get(producer_id)
         return producer.ranges[0][1] if producer else 0
+
+    def highest(self, producer_id: str) -> int:
+        """The highest sequence that is settled, also above gaps; 0 if none is."""
+        producer = self._producers.get(producer_id)
+        return producer.ranges[-1][1] if producer else 0
 
     def _of(self, producer_id: str, seen_at: int) -> _Producer:
         producer = self._producers.setdefault(producer_id, _Producer())

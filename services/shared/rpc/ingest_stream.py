@@ -172,7 +172,8 @@ class _Session:
             acked = 0
             while outstanding is not None:
                 responses, settled = await self._outcome(outstanding)
-                acked = outstanding.sequence if settled else acked
+                # One that was sent twice comes after later ones.
+                acked = max(acked, outstanding.sequence) if settled else acked
                 for response in responses:
                     yield response
                 if self._queue.empty():

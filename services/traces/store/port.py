@@ -77,7 +77,10 @@ class TraceReader(Protocol):
         ...
 
     async def outlines(self, tenant: str, traces: Sequence[TraceSummary], timeout: float) -> list[list[Span]]:
-        """The spans of several traces, without tags, events and links, in the order of `traces`."""
+        """The spans of several traces, without tags, events and links, in the order of `traces`.
+
+        None of a trace that is too large to be read.
+        """
         ...
 
     async def search(self, search: TraceSearch, spans: Checked | None, timeout: float) -> list[TraceSummary]:

@@ -113,7 +113,12 @@ class JaegerTraceStore:
 
         async def outline(trace: TraceSummary) -> list[Span]:
             async with turns:
-                spans = await self.trace(tenant, trace.trace_id, _MAX_OUTLINE_SPANS, timeout)
+                try:
+                    spans = await self.trace(tenant, trace.trace_id, _MAX_OUTLINE_SPANS, timeout)
+                except ResourceExhaustedError as error:
+                    # The others are looked at.
+                    logger.warning("trace_left_out", store="jaeger", trace_id=trace.trace_id, error=error.message)
+                    return []
             return [replace(span, status_message="", tags={}, events=(), links=()) for span in spans]
 
         return list(await asyncio.gather(*map(outline, traces)))
