@@ -6,7 +6,7 @@ FROM (
   UNION ALL
   SELECT series_id, {start:Int64} AS t, r.max AS x
   FROM airis.samples_1h AS r
-  WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({rollup_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({rollup_end:Int64})
+  WHERE tenant = {tenant:String} AND metric = {metric:String} AND timestamp >= fromUnixTimestamp64Milli({rollup0_start:Int64}) AND timestamp < fromUnixTimestamp64Milli({rollup0_end:Int64})
 ) AS p
 
 GROUP BY g, t
@@ -19,8 +19,8 @@ ORDER BY g, t
 -- raw0_start = 1790000000000
 -- raw1_end = 1790018000000
 -- raw1_start = 1790017200000
--- rollup_end = 1790017200000
--- rollup_start = 1790002800000
+-- rollup0_end = 1790017200000
+-- rollup0_start = 1790002800000
 -- start = 1790000000000
 -- step = 0
 -- tenant = 'default'
