@@ -40,11 +40,16 @@ class Seen:
 
 @dataclass
 class Receiver:
-    """What arrived over OTLP so far."""
+    """What arrived over OTLP so far.
+
+    Attributes:
+        over: The traces of visits that were over when the shop was ended.
+    """
 
     spans: list[Seen] = field(default_factory=list)
     logs: list[Seen] = field(default_factory=list)
     metrics: list[Seen] = field(default_factory=list)
+    over: set[bytes] = field(default_factory=set)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def until(self, promise: Callable[[], bool], seconds: float = 15) -> None:
@@ -162,12 +167,31 @@ async def shop() -> AsyncIterator[Receiver]:
                 and consumed
                 and {"INFO", "WARN", "ERROR"} <= levels
                 and {"shop.orders", "shop.payment.declined", "shop.shipments"} <= measured
+                and bool(failed_shipments(receiver, visits_over(receiver)))
             )
 
         await started(child)
-        await receiver.until(enough)
+        await receiver.until(enough, 30)
+        receiver.over = visits_over(receiver)
         assert await ended_by_sigterm(child) == ""
         yield receiver
+
+
+def visits_over(receiver: Receiver) -> set[bytes]:
+    """The traces of visits that are over: their own span comes last."""
+    return {seen.item.trace_id for seen in receiver.spans if not seen.item.parent_span_id}
+
+
+def failed_shipments(receiver: Receiver, traces: set[bytes]) -> list[Seen]:
+    """The spans of shipments that failed, as the shipping service saw them."""
+    return [
+        seen
+        for seen in receiver.spans
+        if seen.item.kind == KINDS.SPAN_KIND_SERVER
+        and seen.service == "shop-shipping"
+        and seen.item.status.code == Status.STATUS_CODE_ERROR
+        and seen.item.trace_id in traces
+    ]
 
 
 def whole_traces(receiver: Receiver) -> dict[bytes, list[Seen]]:
@@ -225,16 +249,8 @@ async def test_the_notification_is_produced_by_shipping_and_consumed_by_the_fron
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_failed_call_fails_at_both_ends_and_says_why(shop: Receiver) -> None:
-    # A shop that ends amid a visit may have sent only the one end of a call; the visit's own span comes last.
-    over = {seen.item.trace_id for seen in shop.spans if not seen.item.parent_span_id}
-    failed = [
-        seen
-        for seen in shop.spans
-        if seen.item.kind == KINDS.SPAN_KIND_SERVER
-        and seen.service == "shop-shipping"
-        and seen.item.status.code == Status.STATUS_CODE_ERROR
-        and seen.item.trace_id in over
-    ]
+    # A shop that ends amid a visit sends it away: only the one end of a call may be there, and the visit's own span.
+    failed = failed_shipments(shop, shop.over)
     assert failed
     for seen in failed:
         caller = shop.span(seen.item.parent_span_id)
