@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 from airis.alerts.v1 import alerts_pb2 as pb
 from alert_replicas import INTERVAL, Replica, Replicas, gaps, open_replicas, until
@@ -106,22 +105,12 @@ async def stand_still_at(replicas: Replicas, rules: Rules, number: int, point: s
     """A replica stands still at a point until all rules were evaluated without it, and then goes on."""
     victim: Replica = replicas.all[number]
     assert isinstance(victim.process, ArmedService)
-    assert victim.process.process is not None
-    process = psutil.Process(victim.process.process.pid)
-
-    async def stands_still() -> bool:
-        return process.status() == psutil.STATUS_STOPPED
-
     rules.history.fault = f"{point}, stands still"
-    victim.process.arm(point, count, signal.SIGSTOP)
-    await until(stands_still)
-    began = asyncio.get_running_loop().time()
-    try:
+    async with victim.process.standing_still_at(point, count):
+        began = asyncio.get_running_loop().time()
         await replicas.until_told(await rules.add(number + 1), HOSTS)
         # Twice the lease: what the replica had taken is taken by the others.
         await replicas.until_evaluated(datetime.now(UTC) + INTERVAL, *rules.names)
-    finally:
-        process.resume()
     MATRIX.recovered(PROFILE, rules.history.fault, {"alerts": asyncio.get_running_loop().time() - began})
     victim.signals.asked.clear()
     await victim.until_asking()
