@@ -175,26 +175,26 @@ class AlertsApplication:
         silences = PostgresSilenceStore(database, new_id, config.max_silences)
         channels, policies = PostgresChannelStore(database, new_id), PostgresPolicyStore(database, new_id)
         signals = self._open_signals()
-        self._queries = alerts = AlertQueries(PostgresAlertStore(database), silences, signal, clock, config)
+        self._queries = alerts = AlertQueries(PostgresAlertStore(database), silences, signal, config)
         servicer = AlertServicer(
             Methods(
-                rules=ResourceEndpoint(convert.RULES, ResourceQueries(rules, checks.check_rule, clock, new_id), clock),
+                rules=ResourceEndpoint(convert.RULES, ResourceQueries(rules, checks.check_rule, new_id), clock),
                 silences=ResourceEndpoint(
-                    convert.SILENCES, ResourceQueries(silences, checks.check_silence, clock, new_id), clock
+                    convert.SILENCES, ResourceQueries(silences, checks.check_silence, new_id), clock
                 ),
                 channels=ResourceEndpoint(
                     convert.CHANNELS,
-                    ResourceQueries(channels, lambda channel: checks.check_channel(channel, config), clock, new_id),
+                    ResourceQueries(channels, lambda channel: checks.check_channel(channel, config), new_id),
                     clock,
                 ),
                 policies=ResourceEndpoint(
-                    convert.POLICIES, ResourceQueries(policies, checks.check_policy, clock, new_id), clock
+                    convert.POLICIES, ResourceQueries(policies, checks.check_policy, new_id), clock
                 ),
                 alerts=alerts,
                 trials=RuleTrials(rules, signals, clock, config),
             )
         )
-        evaluator = Evaluator(rules, silences, signals, config, clock, new_id)
+        evaluator = Evaluator(rules, silences, signals, config, new_id)
         notifier = Notifier(channels, self._open_marks(), self._open_senders())
         outbox = PostgresOutbox(database, timedelta(seconds=config.notification_backoff_limit))
         sender = Sender(outbox, silences, notifier, config, clock, random.SystemRandom().random)

@@ -55,12 +55,10 @@ class ResourceQueries(Generic[ResourceT]):
         self,
         store: ResourceStore[ResourceT],
         check: Callable[[ResourceT], None],
-        clock: Clock,
         new_id: NewId,
     ) -> None:
         self._store = store
         self._check = check
-        self._clock = clock
         self._new_id = new_id
 
     async def create(self, tenant: str, resource: ResourceT, resource_id: str) -> ResourceT:
@@ -72,7 +70,7 @@ class ResourceQueries(Generic[ResourceT]):
         """
         self._check(resource)
         resource = replace(resource, id=resource_id or self._new_id())
-        return await self._store.create(tenant, resource, self._clock())
+        return await self._store.create(tenant, resource)
 
     async def get(self, tenant: str, resource_id: str) -> ResourceT:
         """The resource of that id. Raises: NotFoundError."""
@@ -110,7 +108,7 @@ class ResourceQueries(Generic[ResourceT]):
             self._check(new)
             return new
 
-        return await self._store.update(tenant, resource_id, etag, checked, self._clock())
+        return await self._store.update(tenant, resource_id, etag, checked)
 
     async def delete(self, tenant: str, resource_id: str, etag: str) -> None:
         """Removes a resource; an etag that is not empty must be the current one.
@@ -120,7 +118,7 @@ class ResourceQueries(Generic[ResourceT]):
             AbortedError: It has another etag.
             FailedPreconditionError: Others name it.
         """
-        await self._store.delete(tenant, resource_id, etag, self._clock())
+        await self._store.delete(tenant, resource_id, etag)
 
 
 class AlertQueries:
@@ -131,13 +129,11 @@ class AlertQueries:
         alerts: AlertStore,
         silences: SilenceStore,
         signal: EventSignal,
-        clock: Clock,
         config: AlertsConfig,
     ) -> None:
         self._alerts = alerts
         self._silences = silences
         self._signal = signal
-        self._clock = clock
         self._poll_interval = config.watch_poll_interval
         self._closed = False
 
@@ -223,17 +219,14 @@ class AlertQueries:
         raise UnavailableError("The alert service is stopping; watch again.", reason="NOT_READY", retry_after=1.0)
 
     async def _by_hand(self, tenant: str, alert_id: str, kind: EventKind, actor: str, comment: str) -> Alert:
-        alert = await self._alerts.record_by_hand(
-            tenant, alert_id, kind, actor, comment, self._clock(), await self._silencer(tenant)
-        )
+        alert = await self._alerts.record_by_hand(tenant, alert_id, kind, actor, comment, await self._silencer(tenant))
         return await self._marked(tenant, alert)
 
     async def _marked(self, tenant: str, alert: Alert) -> Alert:
         return replace(alert, silenced=(await self._silencer(tenant))(alert))
 
     async def _silencer(self, tenant: str) -> Callable[[Alert], bool]:
-        now = self._clock()
-        return silencer(await self._silences.active(tenant, now), now)
+        return silencer(await self._silences.active(tenant))
 
 
 @dataclass(frozen=True, slots=True)

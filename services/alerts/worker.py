@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from services.alerts.config import AlertsConfig
 from services.alerts.evaluate import GroupKey, judge
 from services.alerts.matching import silencer
-from services.alerts.model import Alert, Clock, NewId
+from services.alerts.model import Clock, NewId
 from services.alerts.notify.delivery import DeliveryError, Notifier
 from services.alerts.signals.port import Signals, read_conditions
 from services.alerts.state import Group, Step, advance, forget
@@ -37,14 +37,12 @@ class Evaluator:
         silences: SilenceStore,
         signals: Signals,
         config: AlertsConfig,
-        clock: Clock,
         new_id: NewId,
     ) -> None:
         self._rules = rules
         self._silences = silences
         self._signals = signals
         self._config = config
-        self._clock = clock
         self._new_id = new_id
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -105,17 +103,14 @@ class Evaluator:
             return forget(steps, read, self._config.max_groups)
 
         try:
-            events = await self._rules.record_evaluation(due, next_steps, await self._silencer(due.tenant))
+            is_silenced = silencer(await self._silences.active(due.tenant))
+            events = await self._rules.record_evaluation(due, next_steps, is_silenced)
         except UnavailableError as error:
             # The rule is not at fault: the lease runs out, and it is evaluated again.
             logger.warning("alerts.evaluation_not_recorded", tenant=due.tenant, rule=rule.id, error=error.message)
             return
         for event in events:
             logger.info("alerts.event", tenant=due.tenant, alert=event.alert, rule=event.rule, kind=event.kind.name)
-
-    async def _silencer(self, tenant: str) -> Callable[[Alert], bool]:
-        now = self._clock()
-        return silencer(await self._silences.active(tenant, now), now)
 
     async def _fail(self, due: DueRule, message: str) -> None:
         logger.warning("alerts.rule_not_evaluated", tenant=due.tenant, rule=due.rule.id, error=message)
@@ -171,16 +166,16 @@ class Sender:
         # Also when the clock was ahead the last time.
         if not timedelta(0) <= now - self._pruned_at < _PRUNE_INTERVAL:
             self._pruned_at = now
-            await self._outbox.prune(now - timedelta(seconds=self._config.notification_retention))
-        await self._release(now)
+            await self._outbox.prune(timedelta(seconds=self._config.notification_retention))
+        await self._release()
         # Twice as long as an attempt can take: nobody else tries meanwhile, unless this process dies.
         lease = timedelta(seconds=2 * self._config.notification_timeout)
         return [self._send(entry) for entry in await self._outbox.take(limit, lease)]
 
-    async def _release(self, now: datetime) -> None:
+    async def _release(self) -> None:
         for tenant in await self._outbox.holding():
             try:
-                await self._outbox.release(tenant, silencer(await self._silences.active(tenant, now), now))
+                await self._outbox.release(tenant, silencer(await self._silences.active(tenant)))
             except AirisError as error:
                 # Nobody else's notifications wait for what is wrong with this tenant's.
                 logger.warning("alerts.notifications_not_released", tenant=tenant, error=error.message)
@@ -207,13 +202,13 @@ class Sender:
             logger.exception("alerts.notification_failed", tenant=entry.tenant, key=entry.key)
             await self._fail(entry, DeliveryError("the service failed; its log says why"))
         else:
-            await self._outbox.sent(entry, self._clock())
+            await self._outbox.sent(entry)
 
     async def _fail(self, entry: OutboxEntry, error: DeliveryError) -> None:
         text = str(error)
         if error.permanent or entry.attempts >= self._config.notification_attempts:
             logger.warning("alerts.notification_given_up", tenant=entry.tenant, key=entry.key, error=text)
-            await self._outbox.failed(entry, text, self._clock())
+            await self._outbox.failed(entry, text)
             return
         delay = retry_delay(entry.attempts, error.retry_after, self._config, self._random())
         logger.info("alerts.notification_retried", tenant=entry.tenant, key=entry.key, error=text, delay_seconds=delay)

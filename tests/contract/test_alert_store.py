@@ -105,10 +105,10 @@ async def test_a_taken_id_is_refused(world: World) -> None:
 async def test_what_does_not_exist_is_not_found(world: World) -> None:
     for call in (
         world.rules.get("none"),
-        world.rules.update("none", "", lambda rule: rule, START),
-        world.rules.delete("none", "", START),
+        world.rules.update("none", "", lambda rule: rule),
+        world.rules.delete("none", ""),
         world.alerts.get("none"),
-        world.alerts.record_by_hand("none", EventKind.RESOLVED, "", "", START, lambda _: False),
+        world.alerts.record_by_hand("none", EventKind.RESOLVED, "", "", lambda _: False),
     ):
         with pytest.raises(NotFoundError):
             await call
@@ -117,17 +117,17 @@ async def test_what_does_not_exist_is_not_found(world: World) -> None:
 async def test_an_update_changes_the_etag_and_an_old_etag_is_refused(world: World) -> None:
     first = await world.add_rule()
     at = world.clock.advance(5)
-    second = await world.rules.update("hot", first.etag, lambda rule: replace(rule, display_name="New"), at)
+    second = await world.rules.update("hot", first.etag, lambda rule: replace(rule, display_name="New"))
     assert second.display_name == "New"
     assert second.etag != first.etag
     assert (second.create_time, second.update_time) == (START, at)
     for attempt in (
-        world.rules.update("hot", first.etag, lambda rule: rule, at),
-        world.rules.delete("hot", first.etag, at),
+        world.rules.update("hot", first.etag, lambda rule: rule),
+        world.rules.delete("hot", first.etag),
     ):
         with pytest.raises(AbortedError):
             await attempt
-    await world.rules.delete("hot", second.etag, at)
+    await world.rules.delete("hot", second.etag)
     with pytest.raises(NotFoundError):
         await world.rules.get("hot")
 
@@ -136,9 +136,7 @@ async def test_concurrent_updates_lose_nothing(world: World) -> None:
     await world.add_rule()
 
     async def add(number: int) -> None:
-        await world.rules.update(
-            "hot", "", lambda rule: replace(rule, labels={**rule.labels, str(number): ""}), world.clock()
-        )
+        await world.rules.update("hot", "", lambda rule: replace(rule, labels={**rule.labels, str(number): ""}))
 
     await asyncio.gather(*(add(number) for number in range(20)))
     assert set((await world.rules.get("hot")).labels) == {str(number) for number in range(20)}
@@ -147,7 +145,7 @@ async def test_concurrent_updates_lose_nothing(world: World) -> None:
 async def test_of_two_updates_with_one_etag_one_wins(world: World) -> None:
     rule = await world.add_rule()
     results = await asyncio.gather(
-        *(world.rules.update("hot", rule.etag, lambda rule: rule, world.clock()) for _ in range(5)),
+        *(world.rules.update("hot", rule.etag, lambda rule: rule) for _ in range(5)),
         return_exceptions=True,
     )
     assert sum(isinstance(result, AbortedError) for result in results) == 4
@@ -161,22 +159,22 @@ async def test_a_missing_channel_is_refused_and_nothing_is_written(world: World)
         await world.rules.get("hot")
     policy = EscalationPolicy(id="p", steps=(EscalationStep(("nobody",)),))
     with pytest.raises(FailedPreconditionError):
-        await world.policies.create(policy, START)
+        await world.policies.create(policy)
 
 
 async def test_a_channel_in_use_is_not_deleted(world: World) -> None:
     await world.add_channel()
     await world.add_rule(channels=("ops",))
     with pytest.raises(FailedPreconditionError, match="in use"):
-        await world.channels.delete("ops", "", START)
-    await world.rules.update("hot", "", lambda rule: replace(rule, channels=()), START)
-    await world.channels.delete("ops", "", START)
+        await world.channels.delete("ops", "")
+    await world.rules.update("hot", "", lambda rule: replace(rule, channels=()))
+    await world.channels.delete("ops", "")
 
 
 async def test_policies_are_kept_with_their_steps(world: World) -> None:
-    await world.channels.create(Channel(id="mail", email=EmailTarget(("a@example.com",))), START)
+    await world.channels.create(Channel(id="mail", email=EmailTarget(("a@example.com",))))
     policy = EscalationPolicy(id="p", steps=(EscalationStep(("mail",), timedelta(minutes=5)),), repeat_count=2)
-    stored = await world.policies.create(policy, START)
+    stored = await world.policies.create(policy)
     assert (await world.policies.get("p")) == stored
     assert stored.steps == policy.steps
 
@@ -236,14 +234,14 @@ async def test_a_rule_is_evaluated_for_multiples_of_its_interval_and_missed_ones
 async def test_a_disabled_rule_is_not_taken(world: World) -> None:
     await world.add_rule(enabled=False)
     assert await world.evaluate() == 0
-    await world.rules.update("hot", "", lambda rule: replace(rule, enabled=True), world.clock())
+    await world.rules.update("hot", "", lambda rule: replace(rule, enabled=True))
     assert await world.evaluate() == 1
 
 
 async def test_a_result_that_comes_after_its_rule_was_changed_is_dropped(world: World) -> None:
     await world.add_rule()
     (due,) = await world.take_due(0, 1, LEASE)
-    await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Other"), world.clock())
+    await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Other"))
     written = await world.rules.record_evaluation(due, lambda groups: pytest.fail("not asked"), lambda _: False)
     assert written == ()
 
@@ -379,12 +377,16 @@ async def test_who_lost_the_lease_cannot_give_up_what_another_sends(world: World
     stale = await world.take_notifications(0, 10, lease)
     newest = {entry.key: entry for entry in await world.take_notifications(20, 10, lease)}
     for entry in stale:
-        await world.outbox.failed(entry, "late", world.clock.advance(1))
+        world.clock.advance(1)
+        await world.outbox.failed(entry, "late")
     assert await world.kinds() == ["FIRING"] * 2
-    await world.outbox.sent(newest[stale[0].key], world.clock.advance(1))
+    world.clock.advance(1)
+    await world.outbox.sent(newest[stale[0].key])
     # What was sent is sent, whoever holds the lease.
-    await world.outbox.sent(stale[1], world.clock.advance(1))
-    await world.outbox.failed(newest[stale[1].key], "refused as a repeat", world.clock.advance(1))
+    world.clock.advance(1)
+    await world.outbox.sent(stale[1])
+    world.clock.advance(1)
+    await world.outbox.failed(newest[stale[1].key], "refused as a repeat")
     assert await world.kinds() == ["FIRING", "FIRING", "NOTIFIED", "NOTIFIED"]
     assert await world.take_notifications(60, 10, lease) == []
 
@@ -398,7 +400,7 @@ async def test_that_an_alert_ended_is_not_told_before_that_it_began(world: World
     world.signals.set("cpu", 10)
     await world.evaluate(10)
     assert await world.take_notifications(0, 10, timedelta(seconds=60)) == []
-    await world.outbox.sent(began, world.clock())
+    await world.outbox.sent(began)
     (ended,) = await world.take_notifications(0, 10, timedelta(seconds=60))
     assert ended.payload["event"] == "RESOLVED"
 
@@ -411,5 +413,8 @@ async def test_finished_notifications_of_ended_alerts_are_forgotten(world: World
     world.signals.set("cpu", a=95, b=1)
     await world.evaluate(10)
     await world.send()
-    assert await world.outbox.prune(world.clock()) == 0
-    assert await world.outbox.prune(world.clock.advance(1)) == 2
+    retention = timedelta(minutes=1)
+    world.clock.advance(60)
+    assert await world.outbox.prune(retention) == 0
+    world.clock.advance(1)
+    assert await world.outbox.prune(retention) == 2

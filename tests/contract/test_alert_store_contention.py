@@ -48,7 +48,7 @@ async def test_the_record_stays_whole_under_contention(postgres_dsn: str) -> Non
         async def administrator() -> None:
             rule = f"r{chance.randrange(6)}"
             enabled = chance.random() < 0.7
-            await world.rules.update(rule, "", lambda old: replace(old, enabled=enabled), world.clock())
+            await world.rules.update(rule, "", lambda old: replace(old, enabled=enabled))
 
         for _ in range(12):
             for number in range(6):
@@ -127,7 +127,7 @@ async def test_a_replica_that_stops_amid_a_transaction_gives_its_locks_back(post
             async with stopped.transaction() as connection:
                 await connection.execute("SELECT * FROM alert_rules FOR UPDATE")
                 # It says nothing; somebody else changes the rule nevertheless, and in time.
-                await asyncio.wait_for(world.rules.delete("hot", "", world.clock()), 8)
+                await asyncio.wait_for(world.rules.delete("hot", ""), 8)
                 await connection.execute("SELECT 1")
 
         with pytest.raises(UnavailableError):

@@ -155,8 +155,8 @@ class World:
         self.policies = self._own(PostgresPolicyStore(self.database, self.new_id))
         alerts = PostgresAlertStore(self.database)
         self.alerts = self._own(alerts)
-        self.rule_queries = self._own(ResourceQueries(self.all_rules, check_rule, self.clock, self.new_id))
-        self.alert_queries = self._own(AlertQueries(alerts, self.all_silences, self.signal, self.clock, self.config))
+        self.rule_queries = self._own(ResourceQueries(self.all_rules, check_rule, self.new_id))
+        self.alert_queries = self._own(AlertQueries(alerts, self.all_silences, self.signal, self.config))
         self.evaluator = self.new_evaluator()
         self.sender = self.new_sender({WebhookTarget: self.sender_fake})
 
@@ -172,7 +172,7 @@ class World:
         return OfTenant(target, self.tenant)
 
     def new_evaluator(self) -> Evaluator:
-        return Evaluator(self.all_rules, self.all_silences, self.signals, self.config, self.clock, self.new_id)
+        return Evaluator(self.all_rules, self.all_silences, self.signals, self.config, self.new_id)
 
     def new_sender(self, senders: Mapping[type, Any], random: Callable[[], float] = lambda: 1.0) -> Sender:
         notifier = Notifier(self.all_channels, NoSentMarks(), senders)
@@ -200,17 +200,17 @@ class World:
 
     async def add_channel(self, name: str = "ops", url: str = "http://127.0.0.1:9/hook", secret: str = "") -> Channel:
         channel = Channel(id=name, webhook=WebhookTarget(url, secret))
-        created: Channel = await self.channels.create(channel, self.clock())
+        created: Channel = await self.channels.create(channel)
         return created
 
     async def add_rule(self, rule: AlertRule | None = None, **changes: Any) -> AlertRule:
-        created: AlertRule = await self.rules.create(replace(rule or simple_rule(), **changes), self.clock())
+        created: AlertRule = await self.rules.create(replace(rule or simple_rule(), **changes))
         return created
 
     async def add_silence(self, seconds: float, filter_text: str = "", name: str = "quiet") -> Silence:
         now = self.clock()
         silence = Silence(id=name, filter=filter_text, start_time=now, end_time=now + timedelta(seconds=seconds))
-        created: Silence = await self.silences.create(silence, now)
+        created: Silence = await self.silences.create(silence)
         return created
 
     async def kinds(self, alert: str = "") -> list[str]:

@@ -174,10 +174,10 @@ async def test_silences_that_have_not_ended_are_limited_and_each_tenant_has_its_
             return replace(silence, end_time=world.clock() + timedelta(hours=1))
 
         with pytest.raises(FailedPreconditionError):
-            await world.silences.update("first", "", prolonged, world.clock())
-        await world.silences.update("second", "", prolonged, world.clock())
-        await world.silences.delete("third", "", world.clock())
-        await world.silences.update("first", "", prolonged, world.clock())
+            await world.silences.update("first", "", prolonged)
+        await world.silences.update("second", "", prolonged)
+        await world.silences.delete("third", "")
+        await world.silences.update("first", "", prolonged)
 
 
 async def test_silences_that_come_at_the_same_moment_are_no_more_than_the_limit(postgres_dsn: str) -> None:
@@ -195,13 +195,13 @@ async def test_a_rule_that_no_longer_asks_ends_its_alerts_and_says_so(world: Wor
     await world.add_rule(channels=("ops",))
     world.signals.set("cpu", 95)
     await world.evaluate()
-    at = world.clock.advance(5)
+    world.clock.advance(5)
     if change == "deleted":
-        await world.rules.delete("hot", "", at)
+        await world.rules.delete("hot", "")
     elif change == "disabled":
-        await world.rules.update("hot", "", lambda rule: replace(rule, enabled=False), at)
+        await world.rules.update("hot", "", lambda rule: replace(rule, enabled=False))
     else:
-        await world.rules.update("hot", "", lambda rule: replace(rule, group_by=("host",)), at)
+        await world.rules.update("hot", "", lambda rule: replace(rule, group_by=("host",)))
     await world.send()
     assert world.sender_fake.events == ["FIRING", "RESOLVED"]
     assert "the rule was" in (await world.all_events())[1].comment
@@ -211,7 +211,7 @@ async def test_a_rule_whose_text_changes_keeps_its_alerts(world: World) -> None:
     await world.add_rule()
     world.signals.set("cpu", 95)
     await world.evaluate()
-    await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Hotter"), world.clock())
+    await world.rules.update("hot", "", lambda rule: replace(rule, display_name="Hotter"))
     await world.evaluate(10)
     assert await world.kinds() == ["FIRING"]
 

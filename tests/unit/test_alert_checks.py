@@ -139,13 +139,8 @@ def test_a_condition_that_makes_no_sense_is_named(condition: Condition) -> None:
         ("labels:zone", False),
     ],
 )
-def test_a_silence_matches_by_its_filter_within_its_time(text: str, matched: bool) -> None:
-    end = NOW + timedelta(hours=1)
-    silence = Silence(filter=text, start_time=NOW, end_time=end)
-    assert silencer([silence], NOW)(ALERT) is matched
-    assert silencer([silence], end - timedelta(microseconds=1))(ALERT) is matched
-    assert not silencer([silence], end)(ALERT)
-    assert not silencer([silence], NOW - timedelta(microseconds=1))(ALERT)
+def test_a_silence_matches_by_its_filter(text: str, matched: bool) -> None:
+    assert silencer([Silence(filter=text, start_time=NOW, end_time=NOW + timedelta(hours=1))])(ALERT) is matched
 
 
 def test_alerts_events_and_rules_have_filters_of_their_own() -> None:
@@ -184,7 +179,7 @@ def test_the_filters_of_all_silences_are_parsed_once(monkeypatch: pytest.MonkeyP
     ]
     for _ in range(3):
         for silences in tenants:
-            silencer(silences, NOW)
+            silencer(silences)
     assert len(parsed) == 3 * most
 
 
@@ -269,7 +264,7 @@ class MemoryRules:
 )
 @settings(max_examples=150)
 async def test_pages_give_everything_that_is_wanted_once_and_in_order(ids: list[str], size: int, letter: str) -> None:
-    queries = ResourceQueries(MemoryRules(ids), check_rule, lambda: NOW, lambda: "x")  # type: ignore[arg-type]
+    queries = ResourceQueries(MemoryRules(ids), check_rule, lambda: "x")  # type: ignore[arg-type]
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:

@@ -2,7 +2,8 @@
 
 Every method is one transaction: it happens whole or not at all. Names here are ids, the last part of a
 resource's name; they are unique within their tenant, and a method that takes a tenant neither reads nor changes
-anything of another. A store that cannot be reached raises `UnavailableError`.
+anything of another. A store that cannot be reached raises `UnavailableError`. It has one clock, which says when
+something happened, what is due and which silences hold, whatever the callers' own say.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ IsSilenced: TypeAlias = Callable[[Alert], bool]
 class ResourceStore(Protocol[ResourceT]):
     """Resources of one kind."""
 
-    async def create(self, tenant: str, resource: ResourceT, at: datetime) -> ResourceT:
+    async def create(self, tenant: str, resource: ResourceT) -> ResourceT:
         """Keeps a new resource under its id; gives it back with etag and times.
 
         Raises:
@@ -58,7 +59,7 @@ class ResourceStore(Protocol[ResourceT]):
         ...
 
     async def update(
-        self, tenant: str, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT], at: datetime
+        self, tenant: str, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT]
     ) -> ResourceT:
         """Replaces a resource by what `change` makes of it; nobody else changes it meanwhile.
 
@@ -72,7 +73,7 @@ class ResourceStore(Protocol[ResourceT]):
         """
         ...
 
-    async def delete(self, tenant: str, resource_id: str, etag: str, at: datetime) -> None:
+    async def delete(self, tenant: str, resource_id: str, etag: str) -> None:
         """Removes a resource.
 
         Raises:
@@ -105,8 +106,8 @@ class RuleStore(ResourceStore[AlertRule], Protocol):
         An evaluation of which neither a result nor a failure is written within the lease is given out again, for the
         same moment, until the next one is due. Moments that passed while nobody asked are not made up for.
 
-        What is due says the one clock of the store, whatever the callers' own say. What was planned, or written down,
-        while it was more than a minute ahead holds nothing up: such a rule is due now.
+        What was planned, or written down, while the store's clock was more than a minute ahead holds nothing up: such a
+        rule is due now.
         """
         ...
 
@@ -157,7 +158,6 @@ class AlertStore(Protocol):
         kind: EventKind,
         actor: str,
         comment: str,
-        at: datetime,
         is_silenced: IsSilenced,
     ) -> Alert:
         """Acknowledges (ACKNOWLEDGED) or ends (RESOLVED) an alert.
@@ -205,12 +205,12 @@ class Outbox(Protocol):
         """Takes up to `limit` notifications of all tenants that are due; each goes to one caller; tenants take turns.
 
         One that is neither finished nor retried within the lease is given out again. The next notification of
-        an alert to a channel is not given out before the one before is finished. What is due says the one clock of the
-        store; one that was put off while it was more than a minute ahead is given out after the lease.
+        an alert to a channel is not given out before the one before is finished. One that was put off while the store's
+        clock was more than a minute ahead is given out after the lease.
         """
         ...
 
-    async def sent(self, entry: OutboxEntry, at: datetime) -> None:
+    async def sent(self, entry: OutboxEntry) -> None:
         """Finishes a notification that has arrived, and records NOTIFIED, once."""
         ...
 
@@ -218,7 +218,7 @@ class Outbox(Protocol):
         """Makes a notification due again after a delay, unless it was given out anew since it was taken."""
         ...
 
-    async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
+    async def failed(self, entry: OutboxEntry, error: str) -> None:
         """Gives a notification up, and records NOTIFICATION_FAILED, unless it was given out anew since it was taken."""
         ...
 
@@ -233,8 +233,8 @@ class Outbox(Protocol):
         """
         ...
 
-    async def prune(self, before: datetime) -> int:
-        """Forgets finished notifications of ended alerts, of all tenants, that were finished before a moment."""
+    async def prune(self, retention: timedelta) -> int:
+        """Forgets notifications of ended alerts, of all tenants, that were finished longer ago than that."""
         ...
 
 
@@ -244,8 +244,8 @@ class SilenceStore(ResourceStore[Silence], Protocol):
     To create one, or to make one that had ended last longer, raises `FailedPreconditionError` beyond that number.
     """
 
-    async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
-        """The silences of this moment."""
+    async def active(self, tenant: str) -> Sequence[Silence]:
+        """The silences of this moment: from `start_time` on, until just before `end_time`."""
         ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from typing import Any
 
 from services.alerts.model import Alert, AlertEvent, AlertState, EventKind
@@ -67,7 +66,6 @@ class PostgresAlertStore:
         kind: EventKind,
         actor: str,
         comment: str,
-        at: datetime,
         is_silenced: IsSilenced,
     ) -> Alert:
         async with self._database.transaction() as connection:
@@ -94,10 +92,10 @@ class PostgresAlertStore:
                     alert_id,
                     Phase.MUTED,
                 )
-            happened = await append(connection, tenant, [by_hand(alert, kind, at, actor, comment)])
+            now = await self._database.now(connection)
+            happened = await append(connection, tenant, [by_hand(alert, kind, now, actor, comment)])
             if alert.fire_time is not None:
                 description = rule["spec"].get("description", "") if rule else ""
-                now = await self._database.now(connection)
                 await enqueue(connection, tenant, happened, (), description, is_silenced, now)
         return happened[0][1]
 

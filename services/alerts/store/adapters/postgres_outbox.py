@@ -66,8 +66,8 @@ class PostgresOutbox:
             for row in rows
         ]
 
-    async def sent(self, entry: OutboxEntry, at: datetime) -> None:
-        await self._finish(entry, "SENT", EventKind.NOTIFIED, "", at)
+    async def sent(self, entry: OutboxEntry) -> None:
+        await self._finish(entry, "SENT", EventKind.NOTIFIED, "")
 
     async def retry(self, entry: OutboxEntry, error: str, delay: timedelta) -> None:
         async with self._database.transaction() as connection:
@@ -82,8 +82,8 @@ class PostgresOutbox:
                 entry.attempts,
             )
 
-    async def failed(self, entry: OutboxEntry, error: str, at: datetime) -> None:
-        await self._finish(entry, "FAILED", EventKind.NOTIFICATION_FAILED, error, at)
+    async def failed(self, entry: OutboxEntry, error: str) -> None:
+        await self._finish(entry, "FAILED", EventKind.NOTIFICATION_FAILED, error)
 
     async def holding(self) -> Sequence[str]:
         async with self._database.transaction() as connection:
@@ -116,13 +116,13 @@ class PostgresOutbox:
             )
         return len(ready)
 
-    async def prune(self, before: datetime) -> int:
+    async def prune(self, retention: timedelta) -> int:
         async with self._database.transaction() as connection:
             done = await connection.execute(
                 "DELETE FROM outbox USING alerts WHERE outbox.finish_time < $1 "
                 "AND alerts.tenant = outbox.tenant AND alerts.id = outbox.alert_id "
                 "AND alerts.state NOT IN (2, 3)",
-                before,
+                await self._database.now(connection) - retention,
             )
         return int(done.rpartition(" ")[2])
 
@@ -134,8 +134,9 @@ class PostgresOutbox:
             at,
         )
 
-    async def _finish(self, entry: OutboxEntry, status: str, kind: EventKind, error: str, at: datetime) -> None:
+    async def _finish(self, entry: OutboxEntry, status: str, kind: EventKind, error: str) -> None:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             # The event is recorded once. What was sent is sent, whoever holds the lease by now; only the newest lease
             # gives up, because another sender may be at it, and succeed.
             done = await connection.fetchval(
@@ -145,7 +146,7 @@ class PostgresOutbox:
                 entry.tenant,
                 entry.key,
                 status,
-                at,
+                now,
                 error,
                 entry.attempts,
             )
@@ -154,5 +155,5 @@ class PostgresOutbox:
             )
             if done is None or row is None:
                 return
-            event = by_hand(alert_from(row), kind, at, f"channels/{entry.channel}", error)
+            event = by_hand(alert_from(row), kind, now, f"channels/{entry.channel}", error)
             await append(connection, entry.tenant, [event])

@@ -45,12 +45,13 @@ class PostgresResourceStore(Generic[ResourceT]):
         self._new_etag = new_etag
         self._codec: TypeAdapter[ResourceT] = TypeAdapter(self.model)
 
-    async def create(self, tenant: str, resource: ResourceT, at: datetime) -> ResourceT:
-        resource = replace(resource, etag=self._new_etag(), create_time=at, update_time=at)
-        columns = self._row(tenant, resource)
-        names = ", ".join(columns)
-        places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    async def create(self, tenant: str, resource: ResourceT) -> ResourceT:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
+            resource = replace(resource, etag=self._new_etag(), create_time=now, update_time=now)
+            columns = self._row(tenant, resource)
+            names = ", ".join(columns)
+            places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
             # A conflict is no error to PostgreSQL this way, and not in its log.
             is_new = await connection.fetchval(
                 f"INSERT INTO {self.table} ({names}) VALUES ({places}) "  # noqa: S608
@@ -62,7 +63,7 @@ class PostgresResourceStore(Generic[ResourceT]):
                 raise AlreadyExistsError(
                     f"{name} exists already; choose another id, or update it.", resource=(self.kind, name)
                 )
-            await self._after_change(connection, tenant, None, resource, at)
+            await self._after_change(connection, tenant, None, resource, now)
         return resource
 
     async def get(self, tenant: str, resource_id: str) -> ResourceT:
@@ -80,17 +81,13 @@ class PostgresResourceStore(Generic[ResourceT]):
         return [self._resource(row) for row in rows]
 
     async def update(
-        self,
-        tenant: str,
-        resource_id: str,
-        etag: str,
-        change: Callable[[ResourceT], ResourceT],
-        at: datetime,
+        self, tenant: str, resource_id: str, etag: str, change: Callable[[ResourceT], ResourceT]
     ) -> ResourceT:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             old = await self._read(connection, tenant, resource_id, etag, lock=True)
             new = replace(
-                change(old), id=resource_id, etag=self._new_etag(), create_time=old.create_time, update_time=at
+                change(old), id=resource_id, etag=self._new_etag(), create_time=old.create_time, update_time=now
             )
             columns = self._row(tenant, new)
             places = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, 1))
@@ -98,13 +95,14 @@ class PostgresResourceStore(Generic[ResourceT]):
                 f"UPDATE {self.table} SET {places} WHERE tenant = $1 AND id = $2",  # noqa: S608
                 *columns.values(),
             )
-            await self._after_change(connection, tenant, old, new, at)
+            await self._after_change(connection, tenant, old, new, now)
         return new
 
-    async def delete(self, tenant: str, resource_id: str, etag: str, at: datetime) -> None:
+    async def delete(self, tenant: str, resource_id: str, etag: str) -> None:
         async with self._database.transaction() as connection:
+            now = await self._database.now(connection)
             old = await self._read(connection, tenant, resource_id, etag, lock=True)
-            await self._before_delete(connection, tenant, old, at)
+            await self._before_delete(connection, tenant, old, now)
             try:
                 await connection.execute(
                     f"DELETE FROM {self.table} WHERE tenant = $1 AND id = $2",  # noqa: S608
@@ -164,11 +162,11 @@ class PostgresResourceStore(Generic[ResourceT]):
         return {}
 
     async def _after_change(
-        self, connection: Any, tenant: str, old: ResourceT | None, new: ResourceT, at: datetime
+        self, connection: Any, tenant: str, old: ResourceT | None, new: ResourceT, now: datetime
     ) -> None:
         """What else a creation (`old` is None) or an update changes in its transaction."""
 
-    async def _before_delete(self, connection: Any, tenant: str, old: ResourceT, at: datetime) -> None:
+    async def _before_delete(self, connection: Any, tenant: str, old: ResourceT, now: datetime) -> None:
         """What else a deletion changes in its transaction."""
 
 
@@ -214,12 +212,12 @@ class PostgresSilenceStore(PostgresResourceStore[Silence]):
         super().__init__(database, new_etag)
         self._max_silences = max_silences
 
-    async def active(self, tenant: str, now: datetime) -> Sequence[Silence]:
+    async def active(self, tenant: str) -> Sequence[Silence]:
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 "SELECT * FROM silences WHERE tenant = $1 AND start_time <= $2 AND end_time > $2 ORDER BY id",
                 tenant,
-                now,
+                await self._database.now(connection),
             )
         return [self._resource(row) for row in rows]
 
@@ -227,14 +225,14 @@ class PostgresSilenceStore(PostgresResourceStore[Silence]):
         return super()._row(tenant, resource) | {"start_time": resource.start_time, "end_time": resource.end_time}
 
     async def _after_change(
-        self, connection: Any, tenant: str, old: Silence | None, new: Silence, at: datetime
+        self, connection: Any, tenant: str, old: Silence | None, new: Silence, now: datetime
     ) -> None:
-        if new.end_time <= at or (old is not None and old.end_time > at):
+        if new.end_time <= now or (old is not None and old.end_time > now):
             return
         # Two that come at the same moment would not see each other.
         await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _SILENCE_LOCK, tenant)
         count = await connection.fetchval(
-            "SELECT count(*) FROM silences WHERE tenant = $1 AND end_time > $2", tenant, at
+            "SELECT count(*) FROM silences WHERE tenant = $1 AND end_time > $2", tenant, now
         )
         if count > self._max_silences:
             raise FailedPreconditionError(
@@ -250,7 +248,7 @@ class PostgresPolicyStore(PostgresResourceStore[EscalationPolicy]):
     model = EscalationPolicy
 
     async def _after_change(
-        self, connection: Any, tenant: str, old: EscalationPolicy | None, new: EscalationPolicy, at: datetime
+        self, connection: Any, tenant: str, old: EscalationPolicy | None, new: EscalationPolicy, now: datetime
     ) -> None:
         channels = [channel for step in new.steps for channel in step.channels]
         await write_references(connection, "escalation_policy_channels", tenant, new.id, channels)

@@ -162,38 +162,37 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         return {"last_error": row["last_error"]}
 
     async def _after_change(
-        self, connection: Any, tenant: str, old: AlertRule | None, new: AlertRule, at: datetime
+        self, connection: Any, tenant: str, old: AlertRule | None, new: AlertRule, now: datetime
     ) -> None:
         await write_references(connection, "alert_rule_channels", tenant, new.id, new.channels)
         if old is not None and old.asks_the_same_as(new):
             if old.evaluation_interval != new.evaluation_interval:
-                await self._schedule(connection, tenant, new.id)
+                await self._schedule(connection, tenant, new.id, now)
             return
-        await self._schedule(connection, tenant, new.id)
+        await self._schedule(connection, tenant, new.id, now)
         if old is not None:
             await connection.execute(
                 "UPDATE alert_rules SET last_error = '' WHERE tenant = $1 AND id = $2", tenant, new.id
             )
-            await self._end_groups(connection, tenant, old, at, "the rule was changed")
+            await self._end_groups(connection, tenant, old, now, "the rule was changed")
 
-    async def _before_delete(self, connection: Any, tenant: str, old: AlertRule, at: datetime) -> None:
-        await self._end_groups(connection, tenant, old, at, "the rule was deleted")
+    async def _before_delete(self, connection: Any, tenant: str, old: AlertRule, now: datetime) -> None:
+        await self._end_groups(connection, tenant, old, now, "the rule was deleted")
 
-    async def _schedule(self, connection: Any, tenant: str, rule: str) -> None:
+    async def _schedule(self, connection: Any, tenant: str, rule: str, now: datetime) -> None:
         await connection.execute(
             "UPDATE alert_rules SET next_evaluation_at = $3, evaluating_for = NULL WHERE tenant = $1 AND id = $2",
             tenant,
             rule,
-            await self._database.now(connection),
+            now,
         )
 
-    async def _end_groups(self, connection: Any, tenant: str, rule: AlertRule, at: datetime, comment: str) -> None:
+    async def _end_groups(self, connection: Any, tenant: str, rule: AlertRule, now: datetime, comment: str) -> None:
         groups = await self._groups(connection, tenant, rule.id)
         await connection.execute("DELETE FROM alert_groups WHERE tenant = $1 AND rule_id = $2", tenant, rule.id)
-        events = [event for group in groups.values() for event in end(rule, group, at, comment)]
+        events = [event for group in groups.values() for event in end(rule, group, now, comment)]
         happened = await append(connection, tenant, events)
         # Who changes a rule knows of it: this is told even under a silence.
-        now = await self._database.now(connection)
         await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False, now)
 
 
