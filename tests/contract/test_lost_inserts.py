@@ -3,17 +3,21 @@ one of the tables: the insert is repeated, and nothing of it is missing or there
 
 from __future__ import annotations
 
+import struct
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from clickhouse_signals import ROWS, Signal, header, points, signals, stored
+from clickhouse_signals import METRICS, ROWS, Signal, header, points, signals, stored
 from clickhouse_world import ENGINES, dsn_of, opened
 
 from services.metrics.config import MetricsConfig
 from services.metrics.model import MetricColumns
 from services.metrics.store.adapters.clickhouse import ClickHouseMetricStore
+from services.shared.bus.port import Header
 from services.shared.clickhouse import inserts
 from services.shared.clickhouse.client import ClickHouse
 
@@ -165,8 +169,62 @@ async def test_points_that_have_gone_since_because_of_their_age_bring_nothing_ba
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+async def test_points_of_the_same_moments_as_others_are_missed_too(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    def numbered(number: int, value: float) -> tuple[Header, MetricColumns]:
+        made = points(0)
+        place = made.samples.schema.get_field_index("value")
+        values = made.samples.set_column(place, "value", pa.array([value] * ROWS))
+        return header(number), MetricColumns(values, made.distributions, made.series)
+
+    inserts_made = [[numbered(number, value)] for number, value in enumerate((1.0, float("nan"), -0.0, 0.0))]
+    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+        store = ClickHouseMetricStore(clickhouse, METRICS)
+        await store.open()
+        for number, batches in enumerate(inserts_made):
+            await store.write(batches, f"token-{number}")
+        for number, batches in enumerate(inserts_made):
+            bits = struct.unpack("<Q", struct.pack("<d", batches[0][1].samples.column("value")[0].as_py()))[0]
+            await clickhouse.command(
+                "ALTER TABLE airis.samples DELETE WHERE reinterpretAsUInt64(value) = {bits:UInt64} "
+                "SETTINGS mutations_sync = 2",
+                {"bits": bits},
+            )
+            for _ in range(2):
+                await store.write(batches, f"token-{number}", is_repeated=True)
+                count = await clickhouse.rows("SELECT count() AS n FROM airis.samples", timeout=30)
+                assert count == [{"n": len(inserts_made) * ROWS}], batches
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the driver's file is used")
+async def test_an_insert_needs_no_temporary_file_which_a_kill_would_leave_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "there is no such folder"))
+    async with opened(f"chdb://{tmp_path / 'store'}") as clickhouse:
+        for signal in signals(clickhouse):
+            await signal.open()
+            await signal.write(0)
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, ROWS)
+
+
+async def test_in_this_process_nobody_waits_for_other_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: float) -> None:
+        raise AssertionError("waited for another worker")
+
+    monkeypatch.setattr(inserts.Inserts.__init__, "__defaults__", (refuse,))
+    async with opened(f"chdb://{tmp_path}") as clickhouse:
+        for signal in signals(clickhouse):
+            await signal.open()
+            await lose(clickhouse, signal, list(signal.figures)[-1])
+            await signal.write(LOST, is_repeated=True)
+            assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, ROWS)
+
+
+@pytest.mark.servers
 async def test_what_another_worker_has_not_finished_is_not_taken_for_lost(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other: list[Signal] = []
 
@@ -175,7 +233,7 @@ async def test_what_another_worker_has_not_finished_is_not_taken_for_lost(
             await other.pop().write_batches("theirs", [0], True)
 
     monkeypatch.setattr(inserts.Inserts.__init__, "__defaults__", (meanwhile,))
-    async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
+    async with opened(dsn_of("clickhouse", request, tmp_path)) as clickhouse:
         for signal in signals(clickhouse):
             await signal.open()
             await signal.write_batches("ours", [0], False)

@@ -99,6 +99,11 @@ class ClickHouse:
         return self._target.database
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it runs in this process, and nobody else uses it."""
+        return self._target.is_embedded
+
+    @property
     def servers(self) -> Sequence[ClickHouse]:
         """Each server on which tables are to be made."""
         return self._servers or [self]
@@ -227,7 +232,11 @@ class ClickHouse:
 
         def write(client: Any) -> None:
             # ClickHouse counts the blocks of an insert: a repetition in fewer would be another insert to it.
-            client.insert_arrow(name, _in_one_chunk(rows), settings=all_settings)
+            block = _in_one_chunk(rows)
+            if self.is_embedded and sys.platform == "linux":
+                _insert_from_memory(client, name, block, all_settings)
+            else:
+                client.insert_arrow(name, block, settings=all_settings)
 
         await self._run(self._inserts, write)
 
@@ -348,8 +357,25 @@ def _give_way() -> None:
         )
 
 
+if sys.platform == "linux":
+
+    def _insert_from_memory(client: Any, table: str, rows: pa.Table, settings: Mapping[str, object]) -> None:
+        """The same as the driver's `insert_arrow`, whose file stays on the disk when the process is killed."""
+        descriptor = os.memfd_create("insert")
+        try:
+            with open(descriptor, "wb", closefd=False) as file, pa.ipc.new_file(file, rows.schema) as writer:
+                writer.write_table(rows)
+            columns = ", ".join(rows.schema.names)
+            client.command(
+                f"INSERT INTO {table} ({columns}) FROM INFILE '/proc/self/fd/{descriptor}' "
+                f"{_clause(settings)} FORMAT Arrow"
+            )
+        finally:
+            os.close(descriptor)
+
+
 def _clause(settings: Mapping[str, object]) -> str:
-    """The end of a SELECT. Names and values are the program's own."""
+    """What a statement is told. Names and values are the program's own."""
     values = (
         f"{name} = {value}" if isinstance(value, int | float) else f"{name} = '{value}'"
         for name, value in settings.items()

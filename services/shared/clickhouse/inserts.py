@@ -32,8 +32,9 @@ logger = structlog.get_logger(__name__)
 
 _TIMEOUT = 30.0
 # An insert of another worker that is under way, or was cut off as well and is repeated after a pause, is in a table and
-# not yet in what is filled from it.
+# not yet in what is filled from it. In this process there is no other.
 _LOOKS = 16
+_LOOKS_ALONE = 1
 _LOOK_SECONDS = 1.0
 # Rows of the same key are not further away in time: those of an hour, and nearly all of a trace.
 _NEARBY = timedelta(hours=1)
@@ -251,7 +252,7 @@ class _Repetition:
     async def _lost(self, rollup: Rollup, rows: pa.Table) -> Sequence[str]:
         """Partitions that lack the insert, and go on to."""
         lacking = await self._lacking(rollup, rows)
-        for _ in range(_LOOKS - 1):
+        for _ in range((_LOOKS_ALONE if self._clickhouse.is_embedded else _LOOKS) - 1):
             if not lacking:
                 break
             await self._sleep(_LOOK_SECONDS)

@@ -42,7 +42,8 @@ _IDS_TABLE = "metric_known_ids"
 _POINT = "tenant, metric, series_id, timestamp"
 _SAMPLES = Source(
     "samples",
-    _POINT,
+    # A series may have several points at a moment. By its bits, as no two NaN are equal.
+    f"{_POINT}, reinterpretAsUInt64(value)",
     "timestamp",
     tuple(
         Rollup(
@@ -51,7 +52,7 @@ _SAMPLES = Source(
         for step, start in (("1m", "toStartOfMinute"), ("1h", "toStartOfHour"))
     ),
 )
-_DISTRIBUTIONS = Source("distributions", _POINT, "timestamp")
+_DISTRIBUTIONS = Source("distributions", f"{_POINT}, count, reinterpretAsUInt64(ifNull(sum, 0))", "timestamp")
 
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
