@@ -3,7 +3,7 @@ one of the tables: the insert is repeated, and nothing of it is missing or there
 
 from __future__ import annotations
 
-import struct
+import math
 import sys
 import tempfile
 import time
@@ -168,33 +168,42 @@ async def test_points_that_have_gone_since_because_of_their_age_bring_nothing_ba
         assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-async def test_points_of_the_same_moments_as_others_are_missed_too(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    def numbered(number: int, value: float) -> tuple[Header, MetricColumns]:
-        made = points(0)
-        place = made.samples.schema.get_field_index("value")
-        values = made.samples.set_column(place, "value", pa.array([value] * ROWS))
-        return header(number), MetricColumns(values, made.distributions, made.series)
+def valued(kind: str, number: int, value: float | None) -> tuple[Header, MetricColumns]:
+    """Insert n: points, or distributions, of moments that others have too, all with one value or sum."""
+    made = points(0)
+    samples = made.samples.drop_columns("value").append_column("value", pa.array([value] * ROWS, pa.float64()))
+    if kind == "samples":
+        return header(number), MetricColumns(samples, made.distributions, made.series)
+    distributions = samples.rename_columns({"value": "sum"}).append_column("count", pa.array([1] * ROWS, pa.uint64()))
+    return header(number), MetricColumns(samples.slice(0, 0), distributions, made.series)
 
-    inserts_made = [[numbered(number, value)] for number, value in enumerate((1.0, float("nan"), -0.0, 0.0))]
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("kind", "values"), [("samples", [1.0, math.nan, -0.0, 0.0]), ("distributions", [1.0, math.nan, -0.0, None])]
+)
+async def test_points_of_the_same_moments_as_others_are_missed_too(
+    engine: str, kind: str, values: list[float | None], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    column = "value" if kind == "samples" else "sum"
+    made = [[valued(kind, number, value)] for number, value in enumerate(values)]
     async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
         store = ClickHouseMetricStore(clickhouse, METRICS)
         await store.open()
-        for number, batches in enumerate(inserts_made):
+        for number, batches in enumerate(made):
             await store.write(batches, f"token-{number}")
-        for number, batches in enumerate(inserts_made):
-            bits = struct.unpack("<Q", struct.pack("<d", batches[0][1].samples.column("value")[0].as_py()))[0]
+        for number, value in enumerate(values):
             await clickhouse.command(
-                "ALTER TABLE airis.samples DELETE WHERE reinterpretAsUInt64(value) = {bits:UInt64} "
+                f"ALTER TABLE airis.{kind} DELETE WHERE toString({column}) <=> {{value:Nullable(String)}} "
                 "SETTINGS mutations_sync = 2",
-                {"bits": bits},
+                {"value": None if value is None else f"{value:g}"},
             )
-            for _ in range(2):
-                await store.write(batches, f"token-{number}", is_repeated=True)
-                count = await clickhouse.rows("SELECT count() AS n FROM airis.samples", timeout=30)
-                assert count == [{"n": len(inserts_made) * ROWS}], batches
+            there = []
+            for _ in range(3):
+                there.append((await clickhouse.rows(f"SELECT count() AS n FROM airis.{kind}", timeout=30))[0]["n"])
+                await store.write(made[number], f"token-{number}", is_repeated=True)
+            whole = len(values) * ROWS
+            assert there == [whole - ROWS, whole, whole], value
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the driver's file is used")
