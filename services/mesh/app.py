@@ -11,7 +11,7 @@ from typing import Protocol
 
 from aiohttp import web
 from airis.client.discovery_consul import ConsulAgent, ConsulDirectory
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.mesh.config import MeshConfig
@@ -22,6 +22,7 @@ from services.shared.background import until_one_ends
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import InvalidArgumentError, UnavailableError
 from services.shared.rpc.grpc_server import GrpcServer
+from services.shared.rpc.open_services import Health, serve_health
 from services.shared.rpc.wire_log import keep_requests_out_of_logs
 
 _GRACE_SECONDS = 2.0
@@ -77,7 +78,7 @@ class MeshApplication:
         )
         self._sets = Sets()
         self._servicer = EndpointServicer(self._sets, _reader(config.token_file))
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._grpc: GrpcServer | None = None
         self._runner: web.AppRunner | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -93,7 +94,7 @@ class MeshApplication:
             maximum_concurrent_rpcs=config.max_streams + 100,
         )
         self._grpc.add_registered_method_handlers(*self._servicer.handlers())
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        serve_health(self._grpc, self._health)
         is_taken = False
         try:
             self._grpc.add_insecure_port(f"{host}:{config.grpc_port + self._offset}")

@@ -13,7 +13,7 @@ from aiohttp import web
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.rpc import code_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from resilience import deadline
@@ -26,10 +26,10 @@ from services.shared.auth.http import CHALLENGE, JWKS_PATH, jwks_handler
 from services.shared.auth.permissions import contract_permissions
 from services.shared.auth.principal import Authenticator
 from services.shared.errors import AirisError, DeadlineExceededError, UnavailableError
-from services.shared.rpc import reflection
 from services.shared.rpc.decoding import deserializer
 from services.shared.rpc.grpc_server import GrpcServer
 from services.shared.rpc.interceptor import ServiceCalls
+from services.shared.rpc.open_services import Health, serve_health, serve_reflection
 from services.shared.rpc.watching import Watches
 from services.shared.rpc.wire_log import keep_requests_out_of_logs
 from services.shared.telemetry.tracing import traced
@@ -142,7 +142,7 @@ class RpcServer:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._watches = Watches()
         self._guard = make_guard(endpoints.bindings, open_authenticator(endpoints.auth, contract_permissions()))
         self._grpc: GrpcServer | None = None
@@ -180,8 +180,8 @@ class RpcServer:
         names = [binding.descriptor.full_name for binding in at.bindings]
         for binding in at.bindings:
             self._grpc.add_registered_method_handlers(binding.descriptor.full_name, binding.handlers(self._watches))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable([*names, health.SERVICE_NAME], self._grpc)
+        serve_health(self._grpc, self._health)
+        serve_reflection(self._grpc, names)
         host = f"[{at.host}]" if ":" in at.host else at.host
         is_taken = False
         try:
