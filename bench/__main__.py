@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from bench.payloads import base_before
 from bench.report import print_report, run_line
 from bench.report_html import page
 from bench.results import CALLS, MANY_SERIES, NEW_SERIES, Results
-from bench.runner import Options, quick, run_ingestion
+from bench.runner import Options, cores_of_calls, quick, run_ingestion
 from bench.target import Target
 
 _BASE_HOURS = 12.0
@@ -41,6 +42,13 @@ Part = Callable[[Results, argparse.Namespace, Options], None]
 
 def _ingestion(name: str, results: Results, given: argparse.Namespace, options: Options) -> None:
     results.runs += run_ingestion(targets(given), [name], options, lambda run: print(run_line(run), flush=True))
+
+
+def _calls(results: Results, given: argparse.Namespace, options: Options) -> None:
+    results.environment["calls"] = str(cores_of_calls())
+    print(results.environment["calls"], flush=True)
+    able = targets(given, authenticated=True)
+    results.runs += run_ingestion(able, [CALLS], options, lambda run: print(run_line(run), flush=True))
 
 
 def _stored(name: str, results: Results, given: argparse.Namespace, options: Options) -> None:
@@ -65,12 +73,13 @@ def _journal(results: Results, given: argparse.Namespace, options: Options) -> N
 def _queries(results: Results, given: argparse.Namespace, options: Options) -> None:
     # It brings ClickHouse into this process.
     from bench import queries
+    from bench.query_questions import Sizes
 
     share, repeats = (0.01, 10) if given.quick else (1.0, 200)
     points, lines, spans = (int(amount * share) for amount in (_POINTS, _LINES, _SPANS))
-    sizes = queries.Sizes(points, lines, spans, end=int(time.time()) // 10 * 10 - 30)
-    folder = given.results / ("query-data-quick" if given.quick else "query-data")
-    figures = queries.measure(folder, sizes, repeats, given.port_offsets.start)
+    sizes = Sizes(points, lines, spans, end=int(time.time()) // 10 * 10 - 30)
+    with tempfile.TemporaryDirectory(prefix="airis-queries-", dir=options.work, ignore_cleanup_errors=True) as folder:
+        figures = queries.measure(Path(folder), sizes, repeats, given.port_offsets)
     results.queries += [asdict(figure) for figure in figures]
 
 
@@ -80,7 +89,7 @@ PARTS: dict[str, Part] = {
     "traces": partial(_ingestion, "traces"),
     "new-series": partial(_stored, NEW_SERIES),
     "many-series": partial(_stored, MANY_SERIES),
-    "calls": partial(_ingestion, CALLS),
+    "calls": _calls,
     "start": _start,
     "journal": _journal,
     "queries": _queries,
@@ -88,18 +97,18 @@ PARTS: dict[str, Part] = {
 """Everything that is measured, in this order."""
 
 
-def _airis(given: argparse.Namespace, *, through_envoy: bool = True) -> AirisTarget:
-    return AirisTarget(through_envoy=through_envoy, offsets=given.port_offsets)
+def _airis(given: argparse.Namespace, *, through_envoy: bool = True, authenticated: bool = False) -> AirisTarget:
+    return AirisTarget(through_envoy=through_envoy, authenticated=authenticated, offsets=given.port_offsets)
 
 
-def targets(given: argparse.Namespace) -> list[Target]:
-    """Whom to measure, in the order of the table."""
+def targets(given: argparse.Namespace, *, authenticated: bool = False) -> list[Target]:
+    """Whom to measure, in the order of the table; ours with authentication or without."""
     found: list[Target] = []
     for name in given.targets:
         if name == "airis":
-            found.append(_airis(given))
+            found.append(_airis(given, authenticated=authenticated))
         elif name == "airis-direct":
-            found.append(_airis(given, through_envoy=False))
+            found.append(_airis(given, through_envoy=False, authenticated=authenticated))
         elif name == "bare":
             found.append(BareTarget())
         else:

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -29,6 +30,11 @@ from bench import processes
 from bench.airis_audit import Audit, audit
 from bench.payloads import METRIC_NAMES, SERVICES
 from bench.target import DIRECTLY, SIGNALS, Endpoint, TargetError, otlp_grpc
+from services.shared.auth.issuing import TokenIssuer
+from services.shared.auth.key_folder import KeyFolder
+from services.shared.auth.permissions import contract_permissions
+from services.shared.auth.principal import DEFAULT_TENANT
+from services.shared.auth.roles import Roles
 from services.supervisor import ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,21 +45,33 @@ _START_SECONDS, _STOP_SECONDS, _QUERY_SECONDS = 300.0, 90.0, 60.0
 _CHILDREN_SECONDS = 30.0
 _DAY = 86_400
 
+OFFSETS = range(10_000, 22_000, 10)
+"""Of ports, to choose a free one from."""
+
 
 class AirisTarget:
     """`airis up` without demo input.
 
     Args:
         through_envoy: Whether load goes to Envoy's OTLP port, as users send it, or to the services' own ports.
+        authenticated: Whether each call needs a token, and shows one.
         offsets: Port offsets to choose a free one from.
     """
 
     signals = frozenset(SIGNALS)
     stores = True
 
-    def __init__(self, *, through_envoy: bool = True, offsets: range = range(10_000, 22_000, 10)) -> None:
+    def __init__(
+        self,
+        *,
+        through_envoy: bool = True,
+        authenticated: bool = False,
+        offsets: range = OFFSETS,
+    ) -> None:
         self.name = "AIRIS" if through_envoy else "AIRIS without Envoy"
         self._through_envoy = through_envoy
+        self._authenticated = authenticated
+        self._headers: dict[str, str] = {}
         self._offsets = offsets
         self._offset = 0
         self._directory = Path()
@@ -70,6 +88,7 @@ class AirisTarget:
         self._directory, self._offset = directory, _free_offset(self._offsets)
         self._lines.clear()
         command = [sys.executable, "-P", "-c", _UP, "up", "--data-dir", str(directory)]
+        command += ["--auth"] if self._authenticated else []
         ready = threading.Event()
         began = time.monotonic()
         self._process = subprocess.Popen(
@@ -88,6 +107,7 @@ class AirisTarget:
             lines = self._lines[-1] if self._lines else "nothing"
             self.stop()
             raise TargetError(f"AIRIS does not start; it printed last: {lines.strip()[:500]}")
+        self._headers = {"authorization": f"Bearer {_token(directory)}"} if self._authenticated else {}
 
     def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stdout is not None
@@ -106,7 +126,7 @@ class AirisTarget:
     def endpoint(self, signal: str) -> Endpoint:
         """OTLP/gRPC at Envoy, or at the service."""
         port = ports.ENVOY["OTLP/gRPC"] if self._through_envoy else ports.GRPC[signal]
-        return otlp_grpc(signal, self.address(port))
+        return replace(otlp_grpc(signal, self.address(port)), headers=self._headers)
 
     def address(self, port: int) -> str:
         """Host and port of one of the platform's ports: `address(8003)` is the traces service."""
@@ -131,19 +151,20 @@ class AirisTarget:
         # Whole days, so that what is rolled up is read where that is exact.
         day = int(time.time()) // _DAY
         first, last = Timestamp(seconds=(day - 2) * _DAY), Timestamp(seconds=(day + 2) * _DAY)
+        metadata = tuple(self._headers.items())
         with grpc.insecure_channel(self.address(ports.GRPC[signal]), DIRECTLY) as channel:
             if signal == "metrics":
                 metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
-                return sum(_points(metrics, name, first, last) for name in METRIC_NAMES)
+                return sum(_points(metrics, name, first, last, metadata) for name in METRIC_NAMES)
             if signal == "logs":
                 logs = logs_pb2_grpc.LogServiceStub(channel)
                 counting = logs_pb2.CountLogsRequest(start_time=first, end_time=last, group_by=["service"])
                 counting.step.seconds = _DAY
-                counts = logs.CountLogs(counting, timeout=_QUERY_SECONDS).groups
+                counts = logs.CountLogs(counting, timeout=_QUERY_SECONDS, metadata=metadata).groups
                 return sum(group.count for group in counts if group.fields["service"] in SERVICES)
             traces = traces_pb2_grpc.TraceServiceStub(channel)
             listing = traces_pb2.ListServicesRequest(start_time=first, end_time=last, page_size=1000)
-            services = traces.ListServices(listing, timeout=_QUERY_SECONDS).services
+            services = traces.ListServices(listing, timeout=_QUERY_SECONDS, metadata=metadata).services
             return sum(service.span_count for service in services if service.service in SERVICES)
 
     def disk_bytes(self) -> int:
@@ -183,11 +204,23 @@ class AirisTarget:
         return audit(self._directory, signal, METRIC_NAMES if signal == "metrics" else SERVICES)
 
 
-def _points(stub: metrics_pb2_grpc.MetricsServiceStub, name: str, first: Timestamp, last: Timestamp) -> int:
+def _token(directory: Path) -> str:
+    # As `airis auth token --role editor` makes it.
+    may = Roles(contract_permissions()).permissions(["editor"])
+    return TokenIssuer(KeyFolder(directory)).issue(subject="bench", tenant=DEFAULT_TENANT, permissions=may)
+
+
+def _points(
+    stub: metrics_pb2_grpc.MetricsServiceStub,
+    name: str,
+    first: Timestamp,
+    last: Timestamp,
+    metadata: Sequence[tuple[str, str]],
+) -> int:
     counting = aggregation_pb2.Aggregation.COUNT
     request = metrics_pb2.QueryMetricsRequest(metric=name, aggregation=counting, start_time=first, end_time=last)
     request.step.seconds = 4 * _DAY
-    answer = stub.QueryMetrics(request, timeout=_QUERY_SECONDS)
+    answer = stub.QueryMetrics(request, timeout=_QUERY_SECONDS, metadata=metadata)
     return int(sum(point.value for series in answer.series for point in series.points))
 
 

@@ -3,7 +3,8 @@
 Runs the whole platform as a user does, calls it open-loop through the edge (by the SDK with its default retries, and by
 a bare gRPC client), watches it by `airis canary`, and kills a random process of it each minute with SIGKILL. Prints the
 availability as each of them saw it, what failed, and how long each process was away. Ends with 1 when the SDK's calls
-or the canary's rounds fall below 99.9 %, or when the canary finds an item lost or doubled.
+or the canary's rounds fall below 99.9 %, or when the canary finds an item lost or doubled. Figures go to
+bench-results/availability.json, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from platform_process import Platform
 
 from bench.availability_calls import Load, Made
 from bench.folders import RESULTS, absolute, work_folder
+from bench.processes import cores
 
 GOAL = 0.999
 TARGETS = ("metrics", "logs", "traces", "alerts", "postgres", "redis", "envoy")
@@ -125,7 +127,7 @@ def report(made: Sequence[Made], kills: Sequence[dict[str, Any]], canary: dict[s
     return {
         "environment": {
             "python": machine.python_version(),
-            "cpus": os.cpu_count(),
+            "cpus": cores(),
             "load": os.getloadavg()[0],
             "seed": seed,
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -201,20 +203,20 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=4.0, help="calls a second of each kind and client")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work-dir", type=absolute, help="where the data folder is made; default: temporary")
-    parser.add_argument("--json", type=Path, help="where the figures are written")
+    parser.add_argument("--json", type=Path, default=RESULTS / "availability.json", help="where figures are written")
     chosen = parser.parse_args()
     work = work_folder(chosen.work_dir, RESULTS)
     with tempfile.TemporaryDirectory(prefix="airis-availability-", dir=work, ignore_cleanup_errors=True) as folder:
         platform = Platform(Path(folder), "--data-dir", folder)
         platform.start()
-        print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"Python {machine.python_version()}, {cores():g} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
         try:
             found = asyncio.run(run(platform, chosen.minutes, chosen.every, chosen.rate, chosen.seed))
         finally:
             platform.stop()
     show(found)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0 if found["ok"] else 1
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import processes
 from bench.folders import file_system
 
 _PACKAGES = (
@@ -36,7 +37,7 @@ def environment(work: Path) -> dict[str, str]:
     found = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": f"{processes.cores():g}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "file system": file_system(work) or "unknown",
         "kernel": platform.release(),

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.results import CALLS, NEW_SERIES, Results
+from bench.results import CALLS, NEW_SERIES, OURS, Results
 
 _MIB = 2**20
+_IDLE_BYTES = 1.5 * 2**30
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,43 @@ _PEERS = (
 )
 
 
-def outcomes(results: Results, ours: str = "AIRIS") -> list[Outcome]:
+@dataclass(frozen=True)
+class StartGoal:
+    """A goal of the part "start".
+
+    Attributes:
+        name: Of the figure in `Results.start`.
+        what: For people.
+        goal: The bound, in `unit`.
+        per_unit: How much of the figure a unit is.
+    """
+
+    name: str
+    what: str
+    unit: str
+    goal: float
+    per_unit: float = 1.0
+
+
+START_GOALS = (
+    StartGoal("first_start_seconds", "start on a new folder until ready", "s", 6.0),
+    StartGoal("start_seconds", "start on its data until ready", "s", 6.0),
+    StartGoal("idle_memory_bytes", "idle memory (PSS)", "MiB", _IDLE_BYTES / _MIB, _MIB),
+    StartGoal("idle_cpu_percent", "idle CPU", "% of a core", 3.0),
+)
+
+
+def outcomes(results: Results, ours: str = OURS) -> list[Outcome]:
     """Every goal of the parts that ran, beside the figure of the target that is called `ours`."""
-    groups = (_of_ingestion(results, ours), _of_peers(results, ours), _of_calls(results, ours), _of_start(results))
-    return [outcome for group in (*groups, _of_queries(results)) for outcome in group]
+    groups = (
+        _of_ingestion(results, ours),
+        _of_new_series(results, ours),
+        _of_peers(results, ours),
+        _of_calls(results, ours),
+        _of_start(results),
+        _of_queries(results),
+    )
+    return [outcome for group in groups for outcome in group]
 
 
 def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
@@ -86,6 +120,18 @@ def _of_ingestion(results: Results, ours: str) -> Iterator[Outcome]:
         what = f"{signal}: bytes on disk for one of its {_ITEMS[signal]}"
         yield Outcome(what, "B", size, False, figure(signal, "bytes_per_item"))
     yield Outcome("a million new series in a row", "series/s", 200_000, True, figure(NEW_SERIES, "per_second"))
+
+
+def _of_new_series(results: Results, ours: str) -> Iterator[Outcome]:
+    row = results.row(NEW_SERIES, ours)
+    if row is None:
+        return
+    # The only bound of memory that there is: what series cost must fit in what an idle platform leaves of it.
+    most = row.peak_memory_bytes.highest / _MIB
+    yield Outcome("new series: the most memory (PSS) while they come", "MiB", _IDLE_BYTES / _MIB, False, most)
+    # As for everybody at half the peak, although new series come as fast as they are taken.
+    for when, p95 in (("alone", row.neighbour_alone_p95_ms), ("while they come", row.neighbour_beside_p95_ms)):
+        yield Outcome(f"new series: acknowledgement p95 of somebody else, {when}", "ms", 50.0, False, p95.median)
 
 
 def _of_peers(results: Results, ours: str) -> Iterator[Outcome]:
@@ -113,16 +159,9 @@ def _of_calls(results: Results, ours: str) -> Iterator[Outcome]:
 
 
 def _of_start(results: Results) -> Iterator[Outcome]:
-    if not results.start:
-        return
-
-    def worst(name: str) -> float:
-        return max(each[name] for each in results.start)
-
-    yield Outcome("start on a new folder until ready", "s", 6.0, False, worst("first_start_seconds"))
-    yield Outcome("start on its data until ready", "s", 6.0, False, worst("start_seconds"))
-    yield Outcome("idle memory (PSS)", "MiB", 1536.0, False, worst("idle_memory_bytes") / _MIB)
-    yield Outcome("idle CPU", "% of a core", 3.0, False, worst("idle_cpu_percent"))
+    for each in START_GOALS if results.start else ():
+        worst = max(start[each.name] for start in results.start)
+        yield Outcome(each.what, each.unit, each.goal, False, worst / each.per_unit)
 
 
 def _of_queries(results: Results) -> Iterator[Outcome]:

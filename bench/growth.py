@@ -3,15 +3,17 @@
 Sends a signal to a new platform, through Envoy and as fast as it is answered, until so many items are stored. Says for
 each hundredth what an item cost the server's CPU, merges included, how fast items were acknowledged and how much memory
 the platform took. The goal is that the last tenth stores at least 0.9 of the items a CPU-second that the first did.
-Ends with 1 when it is missed, or an item was lost or doubled.
+Ends with 1 when it is missed, or an item was lost or doubled, or a run was broken off; the stages before that are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform as machine
+import shutil
 import statistics
 import sys
 import tempfile
@@ -28,13 +30,17 @@ from bench.ingest import faults_of, read_back
 from bench.load import LoadGenerator, Phase
 from bench.payloads import ITEMS, base_before, payloads
 from bench.results import finite
-from bench.target import SIGNALS, Target
+from bench.target import SIGNALS, Auditable, Target, TargetError
 
 GOAL = 0.9
 STAGES, COMPARED = 100, 10
 """Into how many stages a run is divided, and how many of its first and last are compared."""
 _SERIES, _IN_FLIGHT = 10_000, 16
 _STAGE_SECONDS, _SETTLE_SECONDS, _POLL_SECONDS = 600.0, 300.0, 0.5
+# As docs/benchmarks.md has them, on two cores: what stays on disk of an item, and the slowest tenth of a growth.
+_BYTES_PER_ITEM = {"metrics": 4.9, "logs": 87.0, "traces": 41.5}
+_PER_CPU_SECOND = {"metrics": 245_000, "logs": 64_000, "traces": 52_000}
+_MEASURED_ON_CORES = 2
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,10 @@ class Growth:
     Attributes:
         signal: What was sent.
         stages: In their order.
-        ratio: Items a CPU-second at the end over those at the beginning, of `COMPARED` stages each.
+        ratio: Items a CPU-second at the end over those at the beginning, of `COMPARED` stages each; not a number
+            without a stage.
         errors: How often each refusal or error came.
-        faults: What is lost or doubled.
+        faults: What is lost or doubled, and why the run did not come to its end.
     """
 
     signal: str
@@ -82,6 +89,8 @@ def ratio(stages: Sequence[Stage]) -> float:
     """
     figures = [stage.per_cpu_second for stage in stages]
     first = figures[1 : COMPARED + 1] or figures
+    if not any(first):
+        return math.nan
     # Of stages of as many items each: all items over all seconds. Merges come in bursts, so that no stage is typical.
     return statistics.harmonic_mean(figures[-COMPARED:]) / statistics.harmonic_mean(first)
 
@@ -107,32 +116,42 @@ def grow(
         tempfile.TemporaryDirectory(prefix="airis-growth-", dir=work, ignore_cleanup_errors=True) as folder,
         LoadGenerator(signal, base, _SERIES) as load,
     ):
-        target.start(Path(folder))
+        run = _Run(target, signal, load, requests, in_flight)
+        counts: dict[str, int] = {}
+        faults: list[str] = []
         try:
-            run = _Run(target, signal, load, requests, in_flight)
-            for _ in range(max(1, items // (requests * ITEMS[signal]))):
-                run.stage()
-                told(run.stages[-1])
-            run.settle()
-        finally:
-            target.stop()
-        audit = getattr(target, "audit", None)
-        counts = {"read back": run.stored, **(audit(signal) if audit else {})}
-        faults = faults_of(run.acknowledged, run.unknown, counts)
+            try:
+                run.start(Path(folder))
+                for _ in range(max(1, items // (requests * ITEMS[signal]))):
+                    run.stage()
+                    told(run.stages[-1])
+                counts["read back"] = run.settle()
+            finally:
+                target.stop()
+            if isinstance(target, Auditable):
+                counts.update(target.audit(signal))
+        except (TargetError, OSError) as error:
+            faults.append(f"broken off: {error}")
+        faults += faults_of(run.acknowledged, run.unknown, counts)
     return Growth(signal, run.stages, ratio(run.stages), run.errors, faults)
 
 
 class _Run:
-    """A started target that is being filled."""
+    """A target that is being filled."""
 
     def __init__(self, target: Target, signal: str, load: LoadGenerator, requests: int, in_flight: int) -> None:
         self._target, self._signal, self._load = target, signal, load
         self._requests, self._in_flight = requests, in_flight
         self._next = 0
-        self._cpu = processes.cpu_seconds(target.pids())
-        self.acknowledged = self.unknown = self.stored = 0
+        self._cpu = 0.0
+        self.acknowledged = self.unknown = 0
         self.stages: list[Stage] = []
         self.errors: dict[str, int] = {}
+
+    def start(self, folder: Path) -> None:
+        """Starts the target."""
+        self._target.start(folder)
+        self._cpu = processes.cpu_seconds(self._target.pids())
 
     def stage(self) -> None:
         """Sends one hundredth."""
@@ -152,18 +171,36 @@ class _Run:
         figures = (result.acknowledged / max(0.01, spent), result.per_second, result.latency(0.95) * 1e3)
         self.stages.append(Stage(self.acknowledged, *figures, memory))
 
-    def settle(self) -> None:
-        """Waits until all that was acknowledged can be read back."""
+    def settle(self) -> int:
+        """Waits until all that was acknowledged can be read back; returns how much can be."""
         ends = time.monotonic() + _SETTLE_SECONDS
         while (stored := read_back(self._target, self._signal)) < self.acknowledged and time.monotonic() < ends:
             time.sleep(_POLL_SECONDS)
-        self.stored = stored
+        return stored
 
 
 def _hours(signal: str, requests: int) -> float:
     """How long before now the first item must have happened, so that the last is not in the future."""
     source = payloads(signal, 0, _SERIES)
     return 1.0 + requests // source.period * source.step_ns / 3600e9
+
+
+def needs(signals: Sequence[str], items: int, free_bytes: float, cores: float) -> str:
+    """What a run takes of the disk and the day, for people, and roughly.
+
+    Args:
+        signals: Which are sent, one after the other.
+        items: How many of each.
+        free_bytes: What the disk has.
+        cores: How many there are; whether more than two make it faster is not known.
+    """
+    # While parts are merged, all of them may be there twice.
+    disk = 2 * items * max(_BYTES_PER_ITEM[signal] for signal in signals)
+    seconds = sum(items / _PER_CPU_SECOND[signal] for signal in signals) / min(cores, _MEASURED_ON_CORES)
+    return (
+        f"needs up to {disk / 2**30:.1f} GiB of disk, of which {free_bytes / 2**30:.1f} GiB are free,"
+        f" and some {seconds / 3600:.1f} hours"
+    )
 
 
 def _line(signal: str, stage: Stage) -> str:
@@ -179,10 +216,12 @@ def main() -> int:
     parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=list(SIGNALS))
     parser.add_argument("--items", type=int, default=100_000_000, help="of each signal")
     parser.add_argument("--work-dir", type=absolute, help="on the disk to measure; default: temporary")
-    parser.add_argument("--json", type=Path, help="where the figures are written")
+    parser.add_argument("--json", type=Path, default=RESULTS / "growth.json", help="where the figures are written")
     chosen = parser.parse_args()
-    print(f"Python {machine.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    cores = processes.cores()
+    print(f"Python {machine.python_version()}, {cores:g} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
     work = work_folder(chosen.work_dir, RESULTS)
+    print(needs(chosen.signals, chosen.items, shutil.disk_usage(work).free, cores), flush=True)
     found: list[dict[str, Any]] = []
     for signal in chosen.signals:
         growth = grow(
@@ -200,8 +239,8 @@ def main() -> int:
             f"{signal}: the last {COMPARED} stages store {growth.ratio:.2f} of what the first do in a CPU-second;"
             f" goal: {GOAL}: {'met' if is_met else 'MISSED'}"
         )
-        if chosen.json:
-            chosen.json.write_text(json.dumps(finite(found), indent=1) + "\n", encoding="utf-8")
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(finite(found), indent=1) + "\n", encoding="utf-8")
     return 0 if all(each["ok"] for each in found) else 1
 
 

@@ -5,15 +5,18 @@ A run that lost an item, or stored one twice, has failed, whatever its speed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import processes
+from bench.beside import MemoryWatch, Neighbour, p95_ms
+from bench.call_cores import kept_to
 from bench.load import LoadGenerator, LoadResult, Phase
 from bench.target import Auditable, Target, TargetError
 
@@ -37,6 +40,8 @@ class Plan:
         requests: How many requests make the peak at most.
         latency_rate: How many requests a second are offered in place of half the peak.
         warm_up_requests: How many requests go before the clock starts, at most.
+        alone_seconds: How long somebody else's few calls are watched before the peak, where there are any.
+        server_cores: What the target may run on; empty: anything.
     """
 
     signal: str
@@ -49,6 +54,8 @@ class Plan:
     requests: int | None = None
     latency_rate: float | None = None
     warm_up_requests: int | None = None
+    alone_seconds: float = 0.0
+    server_cores: Sequence[int] = ()
 
 
 @dataclass
@@ -73,6 +80,8 @@ class Run:
         bytes_per_item: What stays on disk: of the tables with their indexes, where the target tells; else of all files.
         files_per_item: Bytes of all files: also of a journal, and of merged parts that wait for their removal.
         memory_bytes: PSS after the peak.
+        peak_memory_bytes: The highest PSS during the peak, where somebody else sends, too.
+        neighbour_p95_ms: Until somebody else's few calls are acknowledged, "alone" and "beside" the peak.
         generator_busy: The share of the peak in which the load generator's processes were busy.
         foreign_cores: How many cores other programs of the machine were busy with at the peak, on average.
         audit: Counts of the stopped store.
@@ -100,6 +109,8 @@ class Run:
     bytes_per_item: float = math.nan
     files_per_item: float = math.nan
     memory_bytes: float = math.nan
+    peak_memory_bytes: float = math.nan
+    neighbour_p95_ms: dict[str, float] = field(default_factory=dict)
     generator_busy: float = math.nan
     foreign_cores: float = math.nan
     errors: dict[str, int] = field(default_factory=dict)
@@ -162,13 +173,23 @@ class IngestRun:
         load: The generator of the plan's signal.
         repeat: Which repeat this is.
         work: Where the folder is made; None: where the system keeps temporary files.
+        other: The generator of somebody else's few "calls" before and during the peak; None: there are none.
     """
 
-    def __init__(self, target: Target, plan: Plan, load: LoadGenerator, repeat: int, work: Path | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        plan: Plan,
+        load: LoadGenerator,
+        repeat: int,
+        work: Path | None = None,
+        other: LoadGenerator | None = None,
+    ) -> None:
         self._target = target
         self._plan = plan
         self._load = load
         self._work = work
+        self._other = other
         self._next = 0
         self._counting_cpu_seconds = 0.0
         self.run = Run(target.name, plan.signal, repeat)
@@ -184,7 +205,8 @@ class IngestRun:
         try:
             try:
                 began = time.monotonic()
-                self._target.start(directory)
+                with kept_to(self._plan.server_cores):
+                    self._target.start(directory)
                 self.run.start_seconds = time.monotonic() - began
                 self._while_it_runs()
             finally:
@@ -225,12 +247,15 @@ class IngestRun:
             machine, server = processes.machine_cpu_seconds(), processes.cpu_seconds(pids)
             began = time.monotonic()
 
-        result = self._send(self._plan.seconds, requests=self._plan.requests, began=begin)
+        with self._company():
+            result = self._send(self._plan.seconds, requests=self._plan.requests, began=begin)
+            ended = time.monotonic()
         at_end = processes.cpu_seconds(pids)
         foreign = processes.machine_cpu_seconds() - machine - (at_end - server) - result.generator_cpu_seconds
         run.foreign_cores = max(0.0, foreign / (time.monotonic() - began))
         run.memory_bytes = processes.memory(pids).pss
-        run.settled_seconds = self._settle()
+        self._settle()
+        run.settled_seconds = time.monotonic() - ended
         run.per_second = result.per_second
         run.readable_per_second = result.acknowledged / max(0.01, result.seconds + run.settled_seconds)
         spent = processes.cpu_seconds(pids) - server - self._counting_cpu_seconds
@@ -241,6 +266,24 @@ class IngestRun:
         if not result.acknowledged:
             run.faults.append("nothing was acknowledged at the peak")
         return result
+
+    @contextlib.contextmanager
+    def _company(self) -> Iterator[None]:
+        """Watches the memory and somebody else's calls meanwhile, if there are any."""
+        if self._other is None:
+            yield
+            return
+        neighbour = Neighbour(self._other, self._target.endpoint(self._plan.signal))
+        self._count(neighbour.learn())
+        alone = neighbour.alone(self._plan.alone_seconds)
+        self._count(alone)
+        self._settle()
+        with MemoryWatch(self._target.pids()) as memory, neighbour.beside() as beside:
+            yield
+        for result in beside:
+            self._count(result)
+        self.run.peak_memory_bytes = memory.most
+        self.run.neighbour_p95_ms = {"alone": p95_ms([alone]), "beside": p95_ms(beside)}
 
     def _send(
         self,
@@ -254,15 +297,18 @@ class IngestRun:
         phase = Phase(endpoint, self._next, in_flight or self._plan.in_flight, seconds, rate, requests)
         result = self._load.run(phase, began)
         self._next = result.next_number
+        self._count(result)
+        return result
+
+    def _count(self, result: LoadResult) -> None:
         self.run.acknowledged += result.acknowledged
         self.run.refused += result.refused
         self.run.unknown += result.unknown
         for error, count in result.errors.items():
             self.run.errors[error] = self.run.errors.get(error, 0) + count
-        return result
 
-    def _settle(self) -> float:
-        """Waits until what is acknowledged can be read back; returns after how many seconds."""
+    def _settle(self) -> None:
+        """Waits until what is acknowledged can be read back."""
         began = time.monotonic()
         if self._target.stores:
             while not self._all_is_there():
@@ -270,7 +316,6 @@ class IngestRun:
                     self.run.faults.append(f"not all could be read back within {self._plan.settle_seconds:.0f} s")
                     break
                 time.sleep(_POLL_SECONDS)
-        return time.monotonic() - began
 
     def _all_is_there(self) -> bool:
         # The last count is no cost of storing: then all is stored, and some targets have to read it all to count it.

@@ -7,6 +7,7 @@ A phase that has `rate` is an open loop, and its latencies count from when a req
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from collections import Counter
@@ -43,7 +44,7 @@ class LoadResult:
         seconds: From the start to the last answer.
         next_number: The number that the next phase may begin with.
         generator_cpu_seconds: What the generator itself took.
-        generator_processes: How many took it.
+        generator_cores: How many cores it could use at once.
     """
 
     acknowledged: int
@@ -55,12 +56,12 @@ class LoadResult:
     seconds: float
     next_number: int
     generator_cpu_seconds: float
-    generator_processes: int
+    generator_cores: int
 
     @property
     def generator_busy(self) -> float:
-        """The share of the time in which the generator's processes were busy; near 1, it limits what is measured."""
-        return self.generator_cpu_seconds / self.generator_processes / self.seconds if self.seconds else 0.0
+        """The share of the time in which the generator was busy; near 1, it limits what is measured."""
+        return self.generator_cpu_seconds / self.generator_cores / self.seconds if self.seconds else 0.0
 
     @property
     def refused_share(self) -> float:
@@ -167,7 +168,8 @@ class LoadGenerator:
         began()
         within = phase.seconds + 3 * REQUEST_SECONDS
         tallies = [tally for _, pipe in self._workers for tally in self._receive(pipe, within)]
-        return _sum(phase, tallies, begin, cpu_seconds(self.pids) - before, self._count)
+        cores = min(self._count, len(os.sched_getaffinity(self.pids[0])))
+        return _sum(phase, tallies, begin, cpu_seconds(self.pids) - before, cores)
 
     def _receive(self, pipe: Connection, within: float) -> list[Tally]:
         try:
@@ -179,7 +181,7 @@ class LoadGenerator:
         return answer
 
 
-def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float, processes: int) -> LoadResult:
+def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float, cores: int) -> LoadResult:
     errors: Counter[str] = Counter()
     for tally in tallies:
         errors.update(tally.errors)
@@ -196,7 +198,7 @@ def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float, processes
         seconds=max(0.0, max(tally.ended for tally in tallies) - begin),
         next_number=phase.first + rounds * phase.in_flight,
         generator_cpu_seconds=cpu,
-        generator_processes=processes,
+        generator_cores=cores,
     )
 
 

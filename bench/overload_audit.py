@@ -15,6 +15,7 @@ from overload_load import Call
 from bench.airis_audit import audit
 from bench.ingest import faults_of
 from bench.overload_traffic import BATCH, STORED_AS
+from bench.target import TargetError
 
 
 def items(calls: Iterable[Call], further: int = 0) -> dict[str, int]:
@@ -37,7 +38,10 @@ def lost_or_doubled(data_dir: Path, service: str, sent: Mapping[str, Any]) -> li
         service: "metrics", "logs" or "traces".
         sent: Its `items`.
     """
-    counts = audit(data_dir, service, STORED_AS[service]).counts
+    try:
+        counts = audit(data_dir, service, STORED_AS[service]).counts
+    except TargetError as error:
+        return [f"{service}: not counted: {error}"]
     # The same batch is sent again and again: only how often each item is stored says something.
     stored = {what: count for what, count in counts.items() if not what.startswith("distinct")}
     return [f"{service}: {fault}" for fault in faults_of(sent["acknowledged"], sent["unknown"], stored)]

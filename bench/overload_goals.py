@@ -11,9 +11,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from overload_load import HEALTH, Call, Report, percentile
+from overload_load import HEALTH, Call, Report, lateness, percentile
 
 GOODPUT_SHARE = 0.9
+LEAST_TIMES, LATE_SECONDS = 2.7, 0.1
+"""A load of fewer times the peak, or one that came later (p95), shows nothing of three times the peak."""
 REFUSED_SECONDS = 0.1
 RECOVERY_SECONDS = 5.0
 _RECOVERED_SHARE = 0.99
@@ -27,7 +29,9 @@ class Verdict:
         name: "metrics IngestMetrics".
         peak: The most that was answered well, without overload; of what is to be stored: that was stored.
         goodput: What was answered well while three times the peak was offered: of ingestion, acknowledged.
-        offered: What was offered then.
+        stored: What the store took then; None: nothing is to be stored, or the peak is what is acknowledged.
+        offered: What was sent then: a call that was due and began after its phase does not count.
+        late_p95: How long after they were due the calls were sent.
         admitted_p95: How long those took that were answered well.
         deadline: How long they may.
         refused_p95: How long those took that were not.
@@ -45,7 +49,9 @@ class Verdict:
     name: str
     peak: float
     goodput: float
+    stored: float | None
     offered: float
+    late_p95: float
     admitted_p95: float
     deadline: float
     refused_p95: float
@@ -60,11 +66,20 @@ class Verdict:
     faults: tuple[str, ...] = ()
 
     @property
+    def stored_share(self) -> float | None:
+        """What the store took under overload, of the peak of what it takes."""
+        return None if self.stored is None else self.stored / self.peak
+
+    @property
     def misses(self) -> list[str]:
-        """What is not as promised; empty: everything is."""
+        """What is not as promised, or was not shown to be; empty: everything is."""
+        times, stored = self.offered / self.peak, self.stored_share
         others = {code: count for code, count in self.refused.items() if code != "RESOURCE_EXHAUSTED"}
         goals = (
+            (times >= LEAST_TIMES, f"not shown: the load generator sent only {times:.2f} times the peak"),
+            (self.late_p95 <= LATE_SECONDS, f"not shown: the load generator was late, p95 {self.late_p95:.2f} s"),
             (self.goodput >= GOODPUT_SHARE * self.peak, f"goodput {self.goodput / self.peak:.2f} of the peak"),
+            (stored is None or stored >= GOODPUT_SHARE, f"stored {stored or 0:.2f} of the peak"),
             (self.admitted_p95 <= self.deadline, f"p95 of what is admitted {self.admitted_p95:.2f} s"),
             (not self.refused or self.refused_p95 <= REFUSED_SECONDS, f"p95 of a refusal {self.refused_p95:.3f} s"),
             (not others, f"ended otherwise: {others}"),
@@ -78,7 +93,8 @@ class Verdict:
         """As JSON."""
         values = {name: getattr(self, name) for name in self.__slots__}
         finite = {key: None if value in (math.inf, -math.inf) else value for key, value in values.items()}
-        return {**finite, "goodput_share": self.goodput / self.peak, "misses": self.misses}
+        shares = {"goodput_share": self.goodput / self.peak, "stored_share": self.stored_share}
+        return {**finite, **shares, "times_the_peak": self.offered / self.peak, "misses": self.misses}
 
 
 def recovery(after: Report) -> float:
@@ -103,6 +119,21 @@ def stored_rate(most: Report, stored_after: float) -> float:
     return most.goodput() * most.phase.seconds / (most.phase.seconds + stored_after)
 
 
+def stored_within(seen: Sequence[tuple[float, int]], phase: Report) -> float:
+    """Calls a second that the store took during a phase.
+
+    Args:
+        seen: How many were stored when, by the same clock as `Report.began`, in order.
+        phase: Which.
+    """
+
+    def stored_by(end: float) -> int:
+        return max((stored for at, stored in seen if at <= end), default=0)
+
+    ends = phase.began + phase.phase.seconds
+    return (stored_by(ends) - stored_by(phase.began)) / phase.phase.seconds
+
+
 def judge(
     name: str,
     deadline: float,
@@ -113,6 +144,7 @@ def judge(
     after: Report,
     *,
     memory: float,
+    stored: float | None,
     stored_after: float,
 ) -> Verdict:
     """What four phases say: as much as it can, the peak offered, three times that, half of it."""
@@ -123,9 +155,12 @@ def judge(
     del codes["OK"]
     return Verdict(
         name=name,
-        peak=max(peak, once.goodput()),
+        # What is acknowledged is no peak of what is stored.
+        peak=peak if stored is not None else max(peak, once.goodput()),
         goodput=thrice.goodput(),
-        offered=len(everything) / thrice.phase.seconds,
+        stored=stored,
+        offered=sum(call.at < thrice.phase.seconds for call in everything) / thrice.phase.seconds,
+        late_p95=lateness(everything),
         admitted_p95=percentile([call for call in everything if call.code == "OK"]),
         deadline=deadline,
         refused_p95=percentile(refused) if refused else 0.0,
@@ -143,14 +178,16 @@ def judge(
 def table(verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts as lines."""
     lines = [
-        f"{'RPC':<24}{'peak':>8}{'3x':>8}{'share':>7}{'p95 ok':>9}{'p95 refused':>13}{'recovery':>10}"
-        f"{'health':>14}{'MiB':>7}{'stored':>9}   goals"
+        f"{'RPC':<24}{'peak':>8}{'sent':>8}{'late':>8}{'3x':>8}{'share':>7}{'stored':>8}{'p95 ok':>9}"
+        f"{'p95 refused':>13}{'recovery':>10}{'health':>14}{'MiB':>7}{'all stored':>12}   goals"
     ]
     for each in verdicts:
         health = f"{each.health_checks - each.health_failed}/{each.health_checks} {each.health_p95 * 1000:.0f} ms"
+        stored = "-" if each.stored_share is None else f"{each.stored_share:.2f}"
         lines.append(
-            f"{each.name:<24}{each.peak:>6.0f}/s{each.goodput:>6.0f}/s{each.goodput / each.peak:>7.2f}"
-            f"{each.admitted_p95 * 1000:>6.0f} ms{each.refused_p95 * 1000:>10.1f} ms{each.recovery:>8.0f} s"
-            f"{health:>14}{each.memory:>7.0f}{each.stored_after:>7.1f} s   {'; '.join(each.misses) or 'met'}"
+            f"{each.name:<24}{each.peak:>6.0f}/s{each.offered / each.peak:>7.2f}x{each.late_p95 * 1000:>5.0f} ms"
+            f"{each.goodput:>6.0f}/s{each.goodput / each.peak:>7.2f}{stored:>8}{each.admitted_p95 * 1000:>6.0f} ms"
+            f"{each.refused_p95 * 1000:>10.1f} ms{each.recovery:>8.0f} s{health:>14}{each.memory:>7.0f}"
+            f"{each.stored_after:>10.1f} s   {'; '.join(each.misses) or 'met'}"
         )
     return lines

@@ -43,6 +43,7 @@ class Kind:
         method: The RPC's path.
         request: What is sent, in base64.
         deadline: The contract's, in seconds.
+        latency_p95: What the contract promises, in seconds.
         stores: Whether what is sent is still to be stored when it has been acknowledged.
     """
 
@@ -50,6 +51,7 @@ class Kind:
     method: str
     request: str
     deadline: float
+    latency_p95: float
     stores: bool
 
     @property
@@ -144,7 +146,7 @@ def kinds(service: str) -> list[Kind]:
         (method,) = [each for each in descriptor.methods if each.input_type is request.DESCRIPTOR]
         policy = method_policy(method)
         assert policy.deadline is not None
-        found.append(Kind(service, policy.method, encoded(request), policy.deadline, stores))
+        found.append(Kind(service, policy.method, encoded(request), policy.deadline, policy.latency_p95, stores))
     return found
 
 

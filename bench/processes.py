@@ -1,17 +1,18 @@
-"""What processes cost: CPU seconds, memory, bytes on disk."""
+"""What processes cost: CPU seconds, memory, bytes on disk; and how many cores there are for them."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -49,10 +50,67 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICKS
 
 
+def cores() -> float:
+    """How many cores this process and what it starts can keep busy: where a container has a quota, 1.5 for example."""
+    return min((allowed for allowed, _ in _quotas()), default=_own_cores())
+
+
 def machine_cpu_seconds() -> float:
-    """CPU time that all processes of the machine have used, user and system."""
+    """CPU time that all processes of the machine have used, user and system; where a container has a quota, all of the
+    container's: others of the machine take nothing from it."""
+    if limited := min(_quotas(), default=None):
+        with contextlib.suppress(OSError):
+            return _used(limited[1])
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
+
+
+def _own_cores() -> float:
+    return float(len(os.sched_getaffinity(0)))
+
+
+def _quotas() -> Iterator[tuple[float, Path]]:
+    """Each control group that allows this process less than the cores it may run on: how many, and its folder."""
+    for folder in _control_groups():
+        with contextlib.suppress(OSError, ValueError):
+            allowed = _allowed(folder)
+            if allowed < _own_cores():
+                yield allowed, folder
+
+
+def _control_groups() -> Iterator[Path]:
+    """The folders of the groups that this process is in and that have to do with CPU, from within to without."""
+    try:
+        lines = (_PROC / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # The second version has no controllers, and one tree.
+        root = _GROUPS / "cpu" if controllers else _GROUPS
+        own = root / path.lstrip("/")
+        # A container may be told a path of its host; what it has of that is the root.
+        yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))
+
+
+def _allowed(folder: Path) -> float:
+    if (limit := folder / "cpu.max").exists():
+        quota, period = limit.read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+    return quota_us / int((folder / "cpu.cfs_period_us").read_text()) if quota_us > 0 else math.inf
+
+
+def _used(folder: Path) -> float:
+    """Seconds of CPU of all that ever ran in a control group."""
+    if (folder / "cpu.max").exists():
+        figures = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        return int(figures["usage_usec"]) / 1e6
+    # The first version counts in another tree.
+    counted = _GROUPS / "cpuacct" / folder.relative_to(_GROUPS / "cpu")
+    return int((counted / "cpuacct.usage").read_text()) / 1e9
 
 
 def memory(pids: Iterable[int]) -> Memory:

@@ -27,6 +27,13 @@ class Sizes:
     spans: int
     end: int
 
+    def of(self, signal: str) -> int:
+        """How many items of a signal there are."""
+        return {"metrics": self.points, "logs": self.lines, "traces": self.spans}[signal]
+
+    def __str__(self) -> str:
+        return f"{self.points:,} points, {self.lines:,} lines and {self.spans:,} spans"
+
 
 @dataclass(frozen=True)
 class Question:

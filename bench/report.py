@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.goals import Outcome, outcomes
 from bench.ingest import Run
-from bench.results import Results, Row, Spread
+from bench.results import OURS, Results, Row, Spread
 
 BUSY_CORES = 0.2
 """Other programs took more than so many cores on average: the figures of that run are too low."""
@@ -39,11 +40,6 @@ def share_text(share: Spread) -> str:
     return f"{number(100 * share.highest)} %"
 
 
-def ratio(ours: Spread | None, theirs: Spread) -> float:
-    """How many times theirs ours is."""
-    return ours.median / theirs.median if ours is not None and theirs.median else math.nan
-
-
 def run_line(run: Run) -> str:
     """One line for a run that has just ended."""
     if run.faults:
@@ -53,12 +49,13 @@ def run_line(run: Run) -> str:
     return (
         f"{run.signal:11} {run.target:24} {number(run.per_second):>6}/s, {number(run.per_cpu_second):>6} a CPU-second, "
         f"half the peak {half or '–'} ms, {number(run.bytes_per_item)} B an item, "
+        f"all files {number(run.files_per_item)}, "
         f"{run.acknowledged} acknowledged, {run.refused} refused, {run.stored} stored{busy}"
     )
 
 
-def print_report(results: Results, console: Console, ours: str = "AIRIS") -> None:
-    """Prints everything."""
+def print_report(results: Results, console: Console, more: Iterable[Outcome] = (), ours: str = OURS) -> None:
+    """Prints everything, and beside the goals of `results` some more."""
     for what, value in results.environment.items():
         console.print(f"{what:>16}  {value}")
     if results.runs:
@@ -66,7 +63,7 @@ def print_report(results: Results, console: Console, ours: str = "AIRIS") -> Non
     if results.journal:
         figures = ", ".join(f"{name} {number(value)}" for name, value in results.journal.items())
         console.print(f"journal: {figures}")
-    console.print(_goals(outcomes(results, ours)))
+    console.print(_goals([*outcomes(results, ours), *more]))
     if any(row.foreign_cores.highest > BUSY_CORES for row in results.rows()):
         console.print("[yellow]Other programs kept the machine busy: figures by the second are too low.[/]")
     if any(row.generator_busy.highest > BUSY_GENERATOR for row in results.rows()):
@@ -81,33 +78,31 @@ def _ingestion(results: Results, ours: str) -> Table:
     table = Table(title="Ingestion: medians, lowest to highest", title_justify="left")
     measured = (
         *("items/s", "until readable", "items per CPU-s", "ours: wall", "ours: CPU", "half peak p95", "p99 ms"),
-        *("refused: peak, half", "B/item"),
+        *("refused: peak, half", "B/item", "all files"),
     )
     for name in ("signal", "target"):
         table.add_column(name)
     for name in (*measured, "lost, doubled"):
         table.add_column(name, justify="right")
     for row in results.rows():
-        own = results.row(row.signal, ours)
-        table.add_row(*_cells(row, own))
+        table.add_row(*_cells(row, results.ratios(row, ours)))
     return table
 
 
-def _cells(row: Row, own: Row | None) -> list[str]:
-    wall = ratio(own.per_second if own else None, row.per_second)
-    cpu = ratio(own.per_cpu_second if own else None, row.per_cpu_second)
+def _cells(row: Row, ratios: Mapping[str, float]) -> list[str]:
     return [
         row.signal,
         row.target,
         spread_text(row.per_second),
         number(row.readable_per_second.median),
         spread_text(row.per_cpu_second),
-        f"{number(wall)}×",
-        f"{number(cpu)}×",
+        f"{number(ratios['ours_wall'])}×",
+        f"{number(ratios['ours_cpu'])}×",
         spread_text(row.half_p95_ms),
         spread_text(row.half_p99_ms),
         f"{share_text(row.peak_refused)}, {share_text(row.half_peak_refused)}",
         spread_text(row.bytes_per_item),
+        spread_text(row.files_per_item),
         "[red]FAILED[/]" if row.faults else "0",
     ]
 

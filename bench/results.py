@@ -15,6 +15,9 @@ from bench.ingest import Run
 NEW_SERIES, MANY_SERIES, CALLS = "new series", "1M series", "calls"
 """What is measured beside the signals; all are metrics."""
 
+OURS = "AIRIS"
+"""The target that goals are about."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -34,6 +37,14 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(statistics.median(known), min(known), max(known), len(known))
 
 
+def ratio(ours: Spread | None, theirs: Spread) -> float:
+    """How many times theirs ours is."""
+    return ours.median / theirs.median if ours is not None and theirs.median else math.nan
+
+
+NOT_MEASURED = spread(())
+
+
 @dataclass(frozen=True)
 class Row:
     """The repeats of one signal and one target; `faults` are of all, figures of those that did not fail."""
@@ -50,7 +61,11 @@ class Row:
     half_p99_ms: Spread
     peak_p95_ms: Spread
     bytes_per_item: Spread
+    files_per_item: Spread
     memory_bytes: Spread
+    peak_memory_bytes: Spread
+    neighbour_alone_p95_ms: Spread
+    neighbour_beside_p95_ms: Spread
     foreign_cores: Spread
     generator_busy: Spread
     faults: tuple[str, ...]
@@ -95,9 +110,18 @@ class Results:
         """Whatever failed; empty: nothing was lost or doubled, and everything ran."""
         return [fault for run in self.runs for fault in run.fault_lines()] + self.faults
 
+    def ratios(self, row: Row, ours: str = OURS) -> dict[str, float]:
+        """How many times a row's figures those of the target that is called `ours` are, by the wall and by CPU."""
+        own = self.row(row.signal, ours)
+        return {
+            "ours_wall": ratio(own.per_second if own else None, row.per_second),
+            "ours_cpu": ratio(own.per_cpu_second if own else None, row.per_cpu_second),
+        }
+
     def write(self, path: Path, goals: Iterable[Mapping[str, Any]]) -> None:
         """Writes everything as JSON."""
-        tree = {**asdict(self), "rows": [asdict(row) for row in self.rows()], "goals": list(goals)}
+        rows = [{**asdict(row), **self.ratios(row)} for row in self.rows()]
+        tree = {**asdict(self), "rows": rows, "goals": list(goals)}
         path.write_text(json.dumps(finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -106,6 +130,9 @@ def _row(signal: str, target: str, runs: list[Run]) -> Row:
 
     def half(name: str) -> Spread:
         return spread(run.half_peak_ms.get(name, math.nan) for run in sound)
+
+    def neighbour(name: str) -> Spread:
+        return spread(run.neighbour_p95_ms.get(name, math.nan) for run in sound)
 
     return Row(
         signal=signal,
@@ -120,7 +147,11 @@ def _row(signal: str, target: str, runs: list[Run]) -> Row:
         half_p99_ms=half("p99"),
         peak_p95_ms=spread(run.acknowledgement_ms.get("p95", math.nan) for run in sound),
         bytes_per_item=spread(run.bytes_per_item for run in sound),
+        files_per_item=spread(run.files_per_item for run in sound),
         memory_bytes=spread(run.memory_bytes for run in sound),
+        peak_memory_bytes=spread(run.peak_memory_bytes for run in sound),
+        neighbour_alone_p95_ms=neighbour("alone"),
+        neighbour_beside_p95_ms=neighbour("beside"),
         foreign_cores=spread(run.foreign_cores for run in sound),
         generator_busy=spread(run.generator_busy for run in sound),
         faults=tuple(fault for run in runs for fault in run.faults),

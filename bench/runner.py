@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import processes
+from bench.call_cores import Division, divided, kept_to
 from bench.ingest import IngestRun, Plan, Run
 from bench.load import LoadGenerator
 from bench.payloads import payloads
@@ -19,8 +22,8 @@ _SWEEP_SECONDS = 120.0
 # Few enough that calls hardly wait for each other.
 _CALLS_A_SECOND = 100.0
 _CALLS_IN_FLIGHT = 32
-# A process of the load generator sends some 4,000 calls a second; of everything else more than a server takes.
-_MOST_GENERATORS = 8
+# Of everything but calls, each process of the load generator sends more than a server takes.
+_TOGETHER = Division((), (), 2)
 
 
 @dataclass(frozen=True)
@@ -72,37 +75,59 @@ def run_ingestion(
         series = options.many_series if signal in (NEW_SERIES, MANY_SERIES) else _SERIES
         if not able:
             continue
-        with LoadGenerator(
-            CALLS if signal == CALLS else _sent(signal), options.base_ns, series, _generators(signal)
-        ) as load:
+        division = cores_of_calls() if signal == CALLS else _TOGETHER
+        sent = CALLS if signal == CALLS else _sent(signal)
+        with ExitStack() as stack:
+            stack.enter_context(kept_to(division.generator))
+            load = stack.enter_context(LoadGenerator(sent, options.base_ns, series, division.generators))
+            other = None
+            if signal == NEW_SERIES:
+                other = stack.enter_context(LoadGenerator(CALLS, options.base_ns, processes=1))
             for repeat in range(options.repeats):
                 # Another one begins each time: the first of a round has the quietest disk.
                 for target in able[repeat % len(able) :] + able[: repeat % len(able)]:
-                    run = _run(target, signal, load, repeat, options)
+                    measured = IngestRun(target, _plan(signal, options, division), load, repeat, options.work, other)
+                    run = _run(measured, target, signal)
                     runs.append(run)
                     report(run)
     return runs
 
 
-def _generators(signal: str) -> int:
-    return max(2, min(_MOST_GENERATORS, len(os.sched_getaffinity(0)) // 2)) if signal == CALLS else 2
+def cores_of_calls() -> Division:
+    """Who has which cores in the part "calls"."""
+    return divided(os.sched_getaffinity(0), processes.cores())
 
 
 def _sent(signal: str) -> str:
     return signal if signal in SIGNALS else "metrics"
 
 
-def _plan(signal: str, options: Options) -> Plan:
+def _plan(signal: str, options: Options, division: Division) -> Plan:
     sweep = payloads("metrics", options.base_ns, options.many_series).period
     if signal == NEW_SERIES:
-        return Plan("metrics", _SWEEP_SECONDS, 0.0, 0.0, merge_seconds=options.merge_seconds, requests=sweep)
+        return Plan(
+            "metrics",
+            _SWEEP_SECONDS,
+            0.0,
+            0.0,
+            merge_seconds=options.merge_seconds,
+            requests=sweep,
+            alone_seconds=options.latency_seconds,
+        )
     if signal == MANY_SERIES:
         # What is measured are series that are known.
         times = (options.seconds, options.latency_seconds, _SWEEP_SECONDS)
         return Plan("metrics", *times, merge_seconds=options.merge_seconds, warm_up_requests=sweep)
     if signal == CALLS:
         times = (options.seconds, options.latency_seconds, options.warm_up_seconds)
-        return Plan("metrics", *times, _CALLS_IN_FLIGHT, merge_seconds=0.0, latency_rate=_CALLS_A_SECOND)
+        return Plan(
+            "metrics",
+            *times,
+            _CALLS_IN_FLIGHT,
+            merge_seconds=0.0,
+            latency_rate=_CALLS_A_SECOND,
+            server_cores=division.server,
+        )
     in_flight = payloads("metrics", options.base_ns, _SERIES).period if signal == "metrics" else options.in_flight
     return Plan(
         signal,
@@ -114,8 +139,7 @@ def _plan(signal: str, options: Options) -> Plan:
     )
 
 
-def _run(target: Target, signal: str, load: LoadGenerator, repeat: int, options: Options) -> Run:
-    measured = IngestRun(target, _plan(signal, options), load, repeat, options.work)
+def _run(measured: IngestRun, target: Target, signal: str) -> Run:
     measured.run.signal = signal
     try:
         run = measured.measure()

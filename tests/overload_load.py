@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -80,6 +80,7 @@ class Call:
         seconds: How long it took.
         code: The status code's name.
         retry_after: Seconds of its RetryInfo; None: it has none.
+        late: How many seconds after it was due it was made; of a caller that waits for answers: 0.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Call:
     seconds: float
     code: str
     retry_after: float | None
+    late: float = 0.0
 
 
 @dataclass(slots=True)
@@ -97,11 +99,13 @@ class Report:
         phase: Which.
         calls: All of them, in the order in which they ended.
         before: Calls of the phase before that ended in this one, with times since this one began.
+        began: When the phase did, by `time.monotonic`, which is the same in all processes.
     """
 
     phase: Phase
     calls: list[Call] = field(default_factory=list)
     before: list[Call] = field(default_factory=list)
+    began: float = 0.0
 
     def of(self, *methods: str) -> list[Call]:
         """The calls of some methods; of none named: of all but health checks."""
@@ -124,17 +128,33 @@ class Report:
 
 def percentile(calls: Sequence[Call], share: float = 0.95) -> float:
     """The time, in seconds, within which a share of calls ended; infinite: there are no calls."""
-    times = sorted(call.seconds for call in calls)
-    return times[min(len(times) - 1, math.ceil(share * len(times)) - 1)] if times else math.inf
+    return _quantile([call.seconds for call in calls], share)
 
 
-Made: TypeAlias = tuple[str, float, float, str, float | None]
+def lateness(calls: Sequence[Call], share: float = 0.95) -> float:
+    """The time, in seconds, within which a share of calls was made once they were due; infinite: there are no calls."""
+    return _quantile([call.late for call in calls], share)
+
+
+def _quantile(times: Sequence[float], share: float) -> float:
+    return sorted(times)[min(len(times) - 1, math.ceil(share * len(times)) - 1)] if times else math.inf
+
+
+Made: TypeAlias = tuple[str, float, float, str, float | None, float]
 """A `Call` on its way."""
 
 
 class _Load:
-    def __init__(self, target: str, health: str, timeout: float, seed: int) -> None:
-        self._timeout = timeout
+    def __init__(
+        self,
+        target: str,
+        health: str,
+        timeout: float,
+        seed: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._timeout, self._clock, self._sleep = timeout, clock, sleep
         self._dice = random.Random(seed)
         # Health checks come from a supervisor, not through the connection that is overloaded.
         self._supervisor = grpc.aio.insecure_channel(health, (*_DIRECTLY, ("grpc.use_local_subchannel_pool", 1)))
@@ -143,7 +163,7 @@ class _Load:
         self._wrapped = wrap(grpc.aio.insecure_channel(target, _DIRECTLY), ClientSettings(breaker=never))
 
     async def run(self, phases: Sequence[Phase]) -> list[dict[str, Any]]:
-        began = time.monotonic()
+        began = self._clock()
         made: list[list[Made]] = []
         running: set[asyncio.Task[None]] = set()
         for phase in phases:
@@ -176,29 +196,29 @@ class _Load:
             return
         at = began + self._dice.expovariate(traffic.rate)
         while at < began + seconds:
-            await asyncio.sleep(at - time.monotonic())
-            task = asyncio.create_task(self._call(call, traffic.method, request, calls))
+            await self._sleep(at - self._clock())
+            task = asyncio.create_task(self._call(call, traffic.method, request, calls, at))
             running.add(task)
             task.add_done_callback(running.discard)
             at += self._dice.expovariate(traffic.rate)
-        await asyncio.sleep(began + seconds - time.monotonic())
+        await self._sleep(began + seconds - self._clock())
 
     async def _wait_for_answers(
         self, call: Any, traffic: Traffic, request: bytes, ends: float, calls: list[Made]
     ) -> None:
         async def caller() -> None:
-            while time.monotonic() < ends:
+            while self._clock() < ends:
                 await self._call(call, traffic.method, request, calls)
 
         await asyncio.gather(*(caller() for _ in range(traffic.callers)))
 
-    async def _call(self, call: Any, method: str, request: bytes, calls: list[Made]) -> None:
-        began, code, after = time.monotonic(), "OK", None
+    async def _call(self, call: Any, method: str, request: bytes, calls: list[Made], due: float | None = None) -> None:
+        began, code, after = self._clock(), "OK", None
         try:
             await call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             code, after = error.code().name, retry_after(error)
-        calls.append((method, began, time.monotonic() - began, code, after))
+        calls.append((method, began, self._clock() - began, code, after, began - due if due is not None else 0.0))
 
     @staticmethod
     def _reports(phases: Sequence[Phase], made: list[list[Made]], began: float) -> list[dict[str, Any]]:
@@ -206,7 +226,7 @@ class _Load:
         before: list[Made] = []
         for phase, calls in zip(phases, made, strict=True):
             late = [_since(began, call) for call in before if call[1] + call[2] >= began]
-            reports.append({"calls": [_since(began, call) for call in calls], "before": late})
+            reports.append({"calls": [_since(began, call) for call in calls], "before": late, "began": began})
             began += phase.seconds
             before = calls
         return reports
@@ -256,7 +276,7 @@ def offer(
         check=True,
     )
     return [
-        Report(phase, *([Call(*call) for call in found[which]] for which in ("calls", "before")))
+        Report(phase, *([Call(*call) for call in found[which]] for which in ("calls", "before")), found["began"])
         for phase, found in zip(phases, json.loads(done.stdout), strict=True)
     ]
 

@@ -1,7 +1,8 @@
 """`python -m bench.peers fetch` fills the cache with the peers; `python -m bench.peers run` measures them beside ours.
 
 `run` prints a table, and writes `results.json` and `results.html`. It exits with 1 if ours lost or doubled an item, or
-did not run; what failed of a peer is told. What a peer loses when it is killed is its figure, and no failure.
+did not run; what failed of a peer is told. What a peer loses when it is killed is its figure, and no failure. It exits
+with 2 if peers that store something were to be measured, and none could be.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -24,8 +25,8 @@ from bench.peers.catalogue import PEERS, recipes
 from bench.peers.kill import measure_kills
 from bench.peers.peer import Peer
 from bench.peers.questions import Ask, Data, measure_questions
-from bench.peers.report import PeerResults, kill_line, print_more, question_line, write
-from bench.report import print_report, run_line
+from bench.peers.report import PeerResults, kill_line, print_all, question_line, write
+from bench.report import run_line
 from bench.results import Results
 from bench.runner import Options, run_ingestion
 from bench.target import SIGNALS, Target
@@ -91,11 +92,19 @@ def _run(given: argparse.Namespace) -> int:
             lambda each: print(question_line(each), flush=True), work,
         )  # fmt: skip
         write(measured, given.results)
-    console = Console(width=None if sys.stdout.isatty() else 180)
-    print_report(measured.results, console)
-    print_more(measured, console)
+    print_all(measured, Console(width=None if sys.stdout.isatty() else 180))
     print(f"{given.results / 'results.json'}, {given.results / 'results.html'}")
-    return 1 if measured.own_faults() else 0
+    return _ended(measured, given.targets)
+
+
+def _ended(measured: PeerResults, targets: Sequence[str]) -> int:
+    """Tells how many peers were measured; returns the exit code."""
+    names = measured.measured()
+    print(f"peers measured: {sum(peer.name in names for peer in PEERS.values())} of {len(PEERS)}")
+    if measured.own_faults():
+        return 1
+    storing = [peer.name for name, peer in PEERS.items() if name in targets and peer.stores]
+    return 2 if storing and names.isdisjoint(storing) else 0
 
 
 def _targets(given: argparse.Namespace) -> list[Target]:

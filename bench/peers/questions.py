@@ -6,30 +6,37 @@ answer that is wrong is seen: the counts stand beside the times.
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from bench import processes
 from bench.load import LoadGenerator, Phase
 from bench.payloads import ITEMS, SERVICES, payloads
 from bench.peers.kill import settled
+from bench.results import NOT_MEASURED, Spread, spread
 from bench.target import Target, TargetError
 
 AVERAGE, RATE = "average by label, one hour by minute", "rate by host, one hour by minute"
 RARE, ERRORS, KOREAN = "rare word", "newest 50 errors of a service", "Korean word count"
 TRACE, SLOW, MAP = "trace by id", "service and duration", "service map"
+GOALS_MS = {AVERAGE: 5.0, RATE: 7.0, RARE: 7.0, ERRORS: 7.0, KOREAN: 10.0, TRACE: 3.0, SLOW: 20.0, MAP: 20.0}
+"""What the median of ours is to be."""
 KOREAN_WORDS = ("결제", "배송", "재고", "주문", "고객")
 HOUR_SECONDS = 3600
 # How far apart requests are in the data's time, by signal.
 _REQUEST_SECONDS = {"metrics": 1.0, "logs": 0.5, "traces": 0.25}
+# One answer takes less than the system counts, and what the server does beside it comes in bursts.
+_PARTS = 10
 
 Ask = Callable[[int], int]
 """Asks with the parameters of a number, and returns how much the answer held."""
@@ -91,6 +98,8 @@ class Answered:
         p50_ms, p95_ms: Over all times that it was asked.
         answers: The median of what the answers held.
         fault: Why it could not be asked; empty: it was.
+        parts_ms: Of the medians of each tenth of those times.
+        cpu_ms: CPU of all processes of the target for one answer, of the means of each tenth.
     """
 
     question: str
@@ -99,6 +108,8 @@ class Answered:
     p95_ms: float = float("nan")
     answers: float = 0.0
     fault: str = ""
+    parts_ms: Spread = NOT_MEASURED
+    cpu_ms: Spread = NOT_MEASURED
 
 
 def measure_questions(
@@ -117,7 +128,7 @@ def measure_questions(
         report: Called with each result.
         work: Where data folders are made; None: where the system keeps temporary files.
     """
-    asks: list[tuple[str, Mapping[str, Ask]]] = []
+    asks: list[tuple[Target, Mapping[str, Ask]]] = []
     found = []
     with ExitStack() as stack:
         for target, questions in targets:
@@ -126,7 +137,7 @@ def measure_questions(
             stack.callback(target.stop)
             try:
                 _fill(target, data, directory)
-                asks.append((target.name, questions(data)))
+                asks.append((target, questions(data)))
             except (TargetError, ConnectionError, OSError) as error:
                 target.stop()
                 found.append(Answered(data.signal, target.name, fault=str(error)))
@@ -149,27 +160,51 @@ def _fill(target: Target, data: Data, directory: Path) -> None:
         raise TargetError(f"{target.name} stored {stored} of {result.acknowledged} items")
 
 
-def _ask_in_turn(question: str, able: Sequence[tuple[str, Ask]], repeats: int) -> list[Answered]:
-    times: dict[str, list[float]] = {target: [] for target, _ in able}
-    answers: dict[str, list[int]] = {target: [] for target, _ in able}
-    faults: dict[str, str] = {}
+@dataclass
+class _Asked:
+    """What came of one question to one target."""
+
+    times_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    fault: str = ""
+
+
+def _ask_in_turn(question: str, able: Sequence[tuple[Target, Ask]], repeats: int) -> list[Answered]:
+    asked = {target.name: _Asked() for target, _ in able}
     # The first two rounds warm up caches of code and connections, and do not count.
     for number in range(-2, repeats):
         for target, ask in able:
+            own = asked[target.name]
+            before = processes.cpu_seconds(target.pids())
             began = time.perf_counter()
             try:
                 count = ask(number + 2)
             except Exception as error:
-                faults[target] = f"{question}: {type(error).__name__}: {error}"[:300]
+                own.fault = f"{question}: {type(error).__name__}: {error}"[:300]
                 continue
+            took = time.perf_counter() - began
             if number >= 0:
-                times[target].append((time.perf_counter() - began) * 1e3)
-                answers[target].append(count)
-    return [_answered(question, target, times[target], answers[target], faults.get(target, "")) for target, _ in able]
+                own.times_ms.append(took * 1e3)
+                own.cpu_ms.append((processes.cpu_seconds(target.pids()) - before) * 1e3)
+                own.answers.append(count)
+    return [_answered(question, target.name, asked[target.name]) for target, _ in able]
 
 
-def _answered(question: str, target: str, times: list[float], answers: list[int], fault: str) -> Answered:
-    if not times:
-        return Answered(question, target, fault=fault or "was not asked")
-    p50, p95 = (float(np.quantile(times, at)) for at in (0.5, 0.95))
-    return Answered(question, target, p50, p95, statistics.median(answers), fault)
+def _answered(question: str, target: str, asked: _Asked) -> Answered:
+    if not asked.times_ms:
+        return Answered(question, target, fault=asked.fault or "was not asked")
+    return Answered(
+        question,
+        target,
+        *(float(np.quantile(asked.times_ms, at)) for at in (0.5, 0.95)),
+        parts_ms=spread(statistics.median(part) for part in _parts(asked.times_ms)),
+        cpu_ms=spread(statistics.fmean(part) for part in _parts(asked.cpu_ms)),
+        answers=statistics.median(asked.answers),
+        fault=asked.fault,
+    )
+
+
+def _parts(values: Sequence[float]) -> list[Sequence[float]]:
+    size = math.ceil(len(values) / _PARTS)
+    return [values[at : at + size] for at in range(0, len(values), size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -14,17 +14,16 @@ from rich.table import Table
 
 from bench import goals
 from bench.peers.kill import Killed
-from bench.peers.questions import Answered
-from bench.report import number, spread_text
-from bench.report_html import page
-from bench.results import Results, Spread, spread
+from bench.peers.questions import GOALS_MS, Answered
+from bench.report import number, print_report, spread_text
+from bench.report_html import Bar, chart, page, table
+from bench.results import OURS, Results, Spread, finite, ratio, spread
 
-OURS = "AIRIS"
 _KILLED = "SIGKILL under load: acknowledged items that are gone after a restart"
 _KILLED_HEADER = ("signal", "target", "acknowledged", "lost", "doubled", "of what was acknowledged", "back after")
 
 _ASKED = "Questions about the same data, asked in turn"
-_ASKED_HEADER = ("question", "target", "p50 ms", "p95 ms", "ours: p50", "found")
+_ASKED_HEADER = ("question", "target", "p50 ms", "p95 ms", "server CPU ms", "ours: p50", "ours: CPU", "found")
 
 
 @dataclass
@@ -48,6 +47,15 @@ class PeerResults:
     def own_faults(self) -> list[str]:
         """What of that is ours."""
         return [fault for target, fault in self._faults() if target == OURS]
+
+    def measured(self) -> set[str]:
+        """Who was measured: of which a run, a kill or a question came to an end without a fault."""
+        sound = {run.target for run in self.results.runs if not run.faults}
+        return sound | {each.target for each in (*self.kills, *self.questions) if not each.fault}
+
+    def outcomes(self) -> list[goals.Outcome]:
+        """Goals of the questions: ours beside the bound, and beside the fastest peer of this run."""
+        return list(_question_outcomes(self.questions))
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         for run in self.results.runs:
@@ -111,66 +119,113 @@ def question_line(each: Answered) -> str:
 def question_rows(questions: Iterable[Answered]) -> list[tuple[str, ...]]:
     """One row for each question and target."""
     every = list(questions)
-    own = {each.question: each.p50_ms for each in every if each.target == OURS}
     return [
         (
             each.question,
             each.target,
-            number(each.p50_ms),
+            _with_range(each.p50_ms, each.parts_ms),
             number(each.p95_ms),
-            f"{number(own.get(each.question, math.nan) / each.p50_ms)}×",
+            spread_text(each.cpu_ms),
+            *(f"{number(times)}×" for times in question_ratios(each, every).values()),
             number(each.answers),
         )
         for each in every
     ]
 
 
-def _tables(measured: PeerResults) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    if measured.kills:
-        yield _KILLED, _KILLED_HEADER, kill_rows(measured.kills)
-    if measured.questions:
-        yield _ASKED, _ASKED_HEADER, question_rows(measured.questions)
+def _with_range(value: float, parts: Spread) -> str:
+    return spread_text(Spread(value, parts.lowest, parts.highest, parts.count))
 
 
-def print_more(measured: PeerResults, console: Console) -> None:
-    """Prints the tables of kills and of questions, and what failed there."""
-    for title, header, rows in _tables(measured):
-        table = Table(title=title, title_justify="left")
-        for at, name in enumerate(header):
-            table.add_column(name, justify="left" if at < 2 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+def question_ratios(each: Answered, every: Iterable[Answered]) -> Mapping[str, float]:
+    """How many times as long as this target ours took for its question, by the wall and by CPU."""
+    own = next((other for other in every if (other.question, other.target) == (each.question, OURS)), None)
+    return {
+        "ours_wall": own.p50_ms / each.p50_ms if own and each.p50_ms else math.nan,
+        "ours_cpu": ratio(own.cpu_ms if own else None, each.cpu_ms),
+    }
+
+
+def _question_outcomes(questions: Sequence[Answered]) -> Iterator[goals.Outcome]:
+    for own in questions:
+        if own.target != OURS:
+            continue
+        what = f"query beside peers: {own.question}, p50"
+        if own.question in GOALS_MS:
+            yield goals.Outcome(what, "ms", GOALS_MS[own.question], False, own.p50_ms)
+        peers = [each for each in questions if each.question == own.question and each.target != OURS]
+        if known := [each for each in peers if not math.isnan(each.p50_ms)]:
+            best = min(known, key=lambda each: each.p50_ms)
+            share = own.p50_ms / best.p50_ms
+            yield goals.Outcome(f"{what}, of that of {best.target}", "times", 1.0, False, share)
+
+
+def _kill_charts(kills: Sequence[Killed]) -> Iterator[str]:
+    for signal in dict.fromkeys(killed.signal for killed in kills):
+        lost: dict[str, list[int]] = {}
+        for killed in kills:
+            if killed.signal == signal and not killed.fault:
+                lost.setdefault(killed.target, []).append(killed.lost)
+        bars = [Bar(target, spread(counts), target == OURS, 0.0) for target, counts in lost.items()]
+        yield chart(f"{signal}: acknowledged items that are gone", bars)
+
+
+def _question_charts(questions: Sequence[Answered]) -> Iterator[str]:
+    for question in dict.fromkeys(each.question for each in questions):
+        every = [each for each in questions if each.question == question]
+        goal = GOALS_MS.get(question, math.nan)
+        yield chart(
+            f"{question}: p50, ms", [Bar(each.target, each.parts_ms, each.target == OURS, goal) for each in every]
+        )
+        yield chart(
+            f"{question}: server CPU, ms", [Bar(each.target, each.cpu_ms, each.target == OURS) for each in every]
+        )
+
+
+@dataclass(frozen=True)
+class _Section:
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    charts: list[str]
+
+    def html(self) -> str:
+        numbers = range(2, len(self.header))
+        return "\n".join([f"<h2>{escape(self.title)}</h2>", *self.charts, table(self.header, self.rows, numbers)])
+
+
+def _sections(measured: PeerResults) -> Iterator[_Section]:
+    kills, questions = measured.kills, measured.questions
+    if kills:
+        yield _Section(_KILLED, _KILLED_HEADER, kill_rows(kills), list(_kill_charts(kills)))
+    if questions:
+        yield _Section(_ASKED, _ASKED_HEADER, question_rows(questions), list(_question_charts(questions)))
+
+
+def print_all(measured: PeerResults, console: Console) -> None:
+    """Prints the report of the benchmarks, the tables of kills and of questions, and what failed there."""
+    print_report(measured.results, console, measured.outcomes())
+    for section in _sections(measured):
+        shown = Table(title=section.title, title_justify="left")
+        for at, name in enumerate(section.header):
+            shown.add_column(name, justify="left" if at < 2 else "right")
+        for row in section.rows:
+            shown.add_row(*row)
+        console.print(shown)
     for fault in measured.faults()[len(measured.results.all_faults()) :]:
         console.print("FAILED", fault, style="red", markup=False)
 
 
 def write(measured: PeerResults, folder: Path) -> None:
     """Writes `results.json` and `results.html`; after each part, so that a run that is broken off has what it has."""
-    outcomes = [{**asdict(each), "verdict": each.verdict} for each in goals.outcomes(measured.results)]
+    more = measured.outcomes()
+    outcomes = [{**asdict(each), "verdict": each.verdict} for each in [*goals.outcomes(measured.results), *more]]
     file = folder / "results.json"
     measured.results.write(file, outcomes)
     tree = json.loads(file.read_text(encoding="utf-8"))
     tree["kills"] = [{**asdict(killed), "lost": killed.lost, "doubled": killed.doubled} for killed in measured.kills]
-    # JSON has no word for what is not a number.
-    tree["peer_questions"] = [
-        {**asdict(each), "p50_ms": _known(each.p50_ms), "p95_ms": _known(each.p95_ms)} for each in measured.questions
-    ]
-    file.write_text(json.dumps(tree, indent=1, ensure_ascii=False), encoding="utf-8")
-    html = page(measured.results) + "".join(_section(*table) for table in _tables(measured))
+    asked = measured.questions
+    tree["peer_questions"] = [{**asdict(each), **question_ratios(each, asked)} for each in asked]
+    file.write_text(json.dumps(finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
+    html = page(measured.results, more) + "".join(section.html() for section in _sections(measured))
     (folder / "results.html").write_text(html, encoding="utf-8")
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _section(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{' class=n' if at > 1 else ''}>{escape(cell)}</td>" for at, cell in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
-    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"

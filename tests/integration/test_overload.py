@@ -93,6 +93,12 @@ def test_the_methods_have_the_priorities_that_the_traffic_is_named_by() -> None:
     assert [priorities[method] for method in (CRITICAL, INTERACTIVE, BULK)] == list(Priority)
 
 
+def test_three_times_what_the_server_can_do_is_really_sent(run: dict[str, Report]) -> None:
+    report = run["overload"]
+    sent = sum(call.at < report.phase.seconds for call in report.of())
+    assert sent >= 2.7 * CAPACITY * report.phase.seconds
+
+
 def test_nothing_is_refused_while_the_server_can_do_it(run: dict[str, Report]) -> None:
     assert run["ordinary"].codes() == {"OK": len(run["ordinary"].of())}
 

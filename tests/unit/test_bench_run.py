@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -20,6 +22,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from rich.console import Console
 
 from bench import processes
 from bench.folders import work_folder
@@ -28,6 +31,7 @@ from bench.growth import Stage, grow, ratio
 from bench.ingest import IngestRun, Plan, Run, faults_of
 from bench.load import LoadGenerator, Phase
 from bench.payloads import base_before, payloads
+from bench.report import print_report
 from bench.report_html import page
 from bench.results import Results, spread
 from bench.runner import Options, quick, run_ingestion
@@ -231,6 +235,34 @@ def test_results_are_medians_with_their_spread_and_valid_json(tmp_path: Path) ->
     assert tree["runs"][1]["bytes_per_item"] is None
 
 
+def test_how_many_times_a_target_ours_is_stands_in_its_row(tmp_path: Path) -> None:
+    results = _results()
+    results.runs.append(Run("Jaeger", "traces", 0, per_second=5.0, per_cpu_second=5.0))
+    results.write(tmp_path / "results.json", [])
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    ratios = {(row["signal"], row["target"]): (row["ours_wall"], row["ours_cpu"]) for row in rows}
+    assert ratios == {
+        ("metrics", "AIRIS"): (1.0, 1.0),
+        ("metrics", "Peer <1>"): (2.0, 2.0),
+        # Nothing of ours to compare it with.
+        ("traces", "Jaeger"): (None, None),
+    }
+
+
+def test_bytes_of_tables_and_of_all_files_are_both_told(tmp_path: Path) -> None:
+    results = _results()
+    results.runs[0].files_per_item = 41.5
+    out = io.StringIO()
+    print_report(results, Console(file=out, width=250))
+    header, row = (next(line for line in out.getvalue().splitlines() if word in line) for word in ("B/item", "AIRIS"))
+    assert "all files" in header
+    assert "1.5 (1.5 to 1.5)" in row
+    assert "41.5" in row
+    assert "<td class=n>41.5</td>" in page(results)
+    results.write(tmp_path / "results.json", [])
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["files_per_item"]["median"] == 41.5
+
+
 def test_a_failed_run_has_no_part_in_the_figures() -> None:
     results = _results()
     results.runs.append(Run("AIRIS", "metrics", 3, per_cpu_second=9e6, faults=["3 items are doubled"]))
@@ -282,6 +314,25 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert "http" not in html.replace("http.", "")
     assert "missed by 35 %" in html
     assert "<td class=n>25 %</td>" in html
+
+
+def test_start_and_queries_are_drawn_beside_their_goals() -> None:
+    start = {"first_start_seconds": 8.0, "start_seconds": 4.0, "idle_memory_bytes": 2.0**30, "idle_cpu_percent": 2.0}
+    figures = {"question": "rare <word>", "p50_ms": 26.0, "p95_ms": 37.0, "goal_ms": 7.0}
+    queries = [{**figures, "place": place} for place in ("grpc", "rest")]
+    html = page(Results({}, {}, start=[start, {**start, "start_seconds": 5.0}], queries=queries))
+    charts = dict(zip(re.findall("<h3>(.*?)</h3>", html), re.findall("<svg.*?</svg>", html), strict=True))
+    drawn = {title: (chart.count("<rect"), chart.count('class="goal"')) for title, chart in charts.items()}
+    assert drawn == {
+        "AIRIS, s": (2, 2),
+        "AIRIS, MiB": (1, 1),
+        "AIRIS, % of a core": (1, 1),
+        "grpc: p50 in ms, and a line to p95": (1, 1),
+        # The goal is over gRPC.
+        "rest: p50 in ms, and a line to p95": (1, 0),
+    }
+    assert "4.5 (4 to 5)" in charts["AIRIS, s"]
+    assert "rare &lt;word&gt;" in charts["grpc: p50 in ms, and a line to p95"]
 
 
 def test_cpu_time_of_a_process_counts_with_its_children(tmp_path: Path) -> None:

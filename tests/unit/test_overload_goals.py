@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from overload_load import HEALTH, Call, Phase, Report, Traffic
 
-from bench.overload_goals import Verdict, judge, recovery, stored_rate, table
+from bench.overload_goals import Verdict, judge, recovery, stored_rate, stored_within, table
 from bench.overload_traffic import SERVICES, kinds
 
 METHOD = "/airis.metrics.v1.MetricsService/QueryMetrics"
@@ -21,7 +21,9 @@ GOOD = Verdict(
     name="metrics QueryMetrics",
     peak=100.0,
     goodput=95.0,
+    stored=None,
     offered=300.0,
+    late_p95=0.01,
     admitted_p95=1.0,
     deadline=10.0,
     refused_p95=0.01,
@@ -53,6 +55,9 @@ def test_what_is_as_promised_misses_nothing() -> None:
     ("change", "told"),
     [
         ({"goodput": 89.0}, "goodput 0.89 of the peak"),
+        ({"goodput": 300.0, "stored": 89.0}, "stored 0.89 of the peak"),
+        ({"offered": 269.0}, "not shown: the load generator sent only 2.69 times the peak"),
+        ({"late_p95": 0.11}, "not shown: the load generator was late, p95 0.11 s"),
         ({"admitted_p95": 11.0}, "p95 of what is admitted"),
         ({"refused_p95": 0.2}, "p95 of a refusal"),
         ({"refused": {"RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 2}}, "{'DEADLINE_EXCEEDED': 2}"),
@@ -84,12 +89,41 @@ def test_four_phases_make_a_verdict() -> None:
     silent = call(3.0, "RESOURCE_EXHAUSTED", retry_after=None)
     thrice = report(4.0, *(call(at / 20, seconds=0.5) for at in range(80)), *refused, silent, health)
     after = report(10.0, *(call(at / 10) for at in range(100)), Call(HEALTH, 0.5, 0.002, "UNAVAILABLE", None))
-    verdict = judge("q", 10.0, 10.0, peak, once, thrice, after, memory=1.0, stored_after=0.0)
+    verdict = judge("q", 10.0, 10.0, peak, once, thrice, after, memory=1.0, stored=None, stored_after=0.0)
     assert (verdict.peak, verdict.offered, verdict.refused) == (20.0, 30.0, {"RESOURCE_EXHAUSTED": 40})
     # What ends after its phase is no goodput of it.
     assert verdict.goodput == pytest.approx(20.0, rel=0.15)
     assert (verdict.admitted_p95, verdict.refused_p95, verdict.without_retry_info) == (0.5, 0.005, 1)
     assert (verdict.health_checks, verdict.health_failed) == (4, 1)
+
+
+def test_ingestion_is_judged_by_the_peak_of_what_is_stored() -> None:
+    peak, after = (report(2.0, *(call(at / 10) for at in range(20))) for _ in range(2))
+    once, thrice = (
+        report(2.0, *(call(at / 50) for at in range(100))),
+        report(4.0, *(call(at / 40) for at in range(160))),
+    )
+    verdict = judge("i", 10.0, 10.0, peak, once, thrice, after, memory=1.0, stored=8.0, stored_after=1.0)
+    assert (verdict.peak, verdict.stored_share) == (10.0, 0.8)
+    assert verdict.goodput == pytest.approx(40.0, rel=0.1)
+    assert verdict.misses[:1] == ["stored 0.80 of the peak"]
+    assert verdict.document()["stored_share"] == 0.8
+    assert " 0.80 " in table([verdict])[1]
+
+
+def test_a_call_that_was_due_and_made_after_the_overload_is_no_load() -> None:
+    peak, once, after = (report(2.0, *(call(at / 10) for at in range(20))) for _ in range(3))
+    late = [dataclasses.replace(call(0.1 + at / 20), late=0.05 + at / 20) for at in range(120)]
+    verdict = judge("q", 10.0, 10.0, peak, once, report(4.0, *late), after, memory=1.0, stored=None, stored_after=0.0)
+    assert verdict.offered == sum(each.at < 4.0 for each in late) / 4.0 < 20.0
+    assert verdict.late_p95 == late[113].late
+    assert [miss.startswith("not shown: ") for miss in verdict.misses][:2] == [True, True]
+
+
+def test_what_the_store_takes_is_counted_from_the_begin_of_a_phase_to_its_end() -> None:
+    phase = Report(Phase("3x", 10.0, []), began=100.0)
+    assert stored_within([(99.0, 40), (99.5, 50), (104.0, 90), (109.9, 150), (110.1, 900)], phase) == 10.0
+    assert stored_within([], phase) == 0.0
 
 
 def test_what_is_acknowledged_counts_as_it_is_stored() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,41 @@ def test_each_target_is_asked_as_often_with_the_same_numbers_and_a_failure_is_to
         ("which", "first"),
     ]
     assert [each.answers for each in found[:2]] == [3, 3]
+    assert all(each.parts_ms.lowest <= each.p50_ms <= each.parts_ms.highest for each in found[:2])
     assert found[2].fault == "which: ValueError: no such field"
     assert told == found
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_question_costs_a_target_is_its_own_cpu_while_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = CountingTarget("durable"), CountingTarget("durable")
+    first.name, second.name = "first", "second"
+    used: defaultdict[int, float] = defaultdict(float)
+
+    def ask(target: CountingTarget, seconds: Callable[[int], float]) -> Callable[[int], int]:
+        def answer(number: int) -> int:
+            (pid,) = target.pids()
+            used[pid] += seconds(number)
+            return 1
+
+        return answer
+
+    monkeypatch.setattr("bench.processes.cpu_seconds", lambda pids: sum(used[pid] for pid in pids))
+    found = measure_questions(
+        [
+            (first, lambda _: {"how many": ask(first, lambda number: 0.001 * number)}),
+            (second, lambda _: {"how many": ask(second, lambda _: 0.007)}),
+        ],
+        Data("traces", BASE_NS, 2),
+        20,
+        lambda _: None,
+        tmp_path,
+    )
+
+    # The first two rounds do not count. Of the others, each tenth has a mean.
+    costs = [each.cpu_ms for each in found]
+    assert costs[0].count == costs[1].count == 10
+    assert (costs[0].lowest, costs[0].median, costs[0].highest) == pytest.approx((2.5, 11.5, 20.5))
+    assert (costs[1].lowest, costs[1].median, costs[1].highest) == pytest.approx((7.0, 7.0, 7.0))

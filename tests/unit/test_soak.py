@@ -13,8 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench import soak
-from bench.overload_traffic import SERVICES
-from bench.soak import Samples, growth, restarted, stored_after, total
+from bench.overload_traffic import SERVICES, kinds
+from bench.soak import Samples, between_thirds, goals, growth, restarted, stored_after, total
 
 
 def test_memory_that_stays_does_not_grow_and_a_warm_up_does_not_count() -> None:
@@ -25,6 +25,43 @@ def test_memory_that_stays_does_not_grow_and_a_warm_up_does_not_count() -> None:
 def test_memory_that_rises_grows_from_end_to_end_of_the_second_half() -> None:
     rising = [(float(at), 100.0 + at) for at in range(101)]
     assert growth(rising) == pytest.approx(200 / 150 - 1)
+
+
+def test_the_last_third_is_held_against_the_first_by_medians() -> None:
+    rising = [(float(at), 100.0 + at) for at in range(91)]
+    # What a merge takes for a moment is not typical.
+    rising[80] = (80.0, 9000.0)
+    assert between_thirds(rising) == pytest.approx(175 / 115 - 1)
+
+
+def kept() -> dict[str, Any]:
+    """Figures of a soak that keeps all that is promised."""
+    calls = {name: {"p95": 0.1, "promised_p95": 0.1} for name in ("metrics IngestMetrics", "logs IngestLogs")}
+    return {"calls": calls, "total": {"growth": 0.05}, "failed_share": 0.001, "faults": []}
+
+
+def test_a_soak_that_keeps_all_that_is_promised_is_met() -> None:
+    assert all(is_met for _, is_met in goals(kept()))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"total": {"growth": 0.06}}, "memory grows by 5% at most in the second half: +6.0%"),
+        ({"failed_share": 0.002}, "0.1% of the calls fail at most: 0.200%"),
+        ({"faults": ["metrics: 1 items are doubled"]}, "no process ends, and each acknowledged item is stored once"),
+        (
+            {"calls": {"logs IngestLogs": {"p95": 0.7, "promised_p95": 0.1}}},
+            "p95 of logs IngestLogs is 100 ms at most: 700 ms",
+        ),
+    ],
+)
+def test_each_promise_that_a_soak_breaks_is_told(change: dict[str, Any], told: str) -> None:
+    assert [text for text, is_met in goals({**kept(), **change}) if not is_met] == [told]
+
+
+def test_what_is_promised_of_a_soaks_calls_is_the_contracts() -> None:
+    assert [kinds(service)[1].latency_p95 for service in SERVICES] == [0.1, 0.1, 0.1]
 
 
 def test_a_few_samples_say_nothing() -> None:

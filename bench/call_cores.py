@@ -1,0 +1,69 @@
+"""Which cores the servers and the load generator have for calls, where there are enough to part them.
+
+The goal is calls a second on three server cores: with more cores the servers have three, and the generator the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+SERVER_CORES = 3
+# A process of the load generator sends some 4,000 calls a second: three are needed to see 10,000.
+_FEWEST_GENERATORS, _MOST_GENERATORS = 3, 8
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who has which cores.
+
+    Attributes:
+        server: The servers'; empty: nobody is kept from any core.
+        generator: The load generator's; empty with the other.
+        generators: How many processes it has.
+    """
+
+    server: tuple[int, ...]
+    generator: tuple[int, ...]
+    generators: int
+
+    def __str__(self) -> str:
+        processes = f"{self.generators} processes of the load generator"
+        if not self.server:
+            return f"the server and {processes} share all cores"
+        return f"the server has cores {_listed(self.server)}; {processes} have {_listed(self.generator)}"
+
+
+def divided(cores: Collection[int], allowed: float) -> Division:
+    """Parts cores for calls; fewer than five are shared.
+
+    Args:
+        cores: What everything may run on.
+        allowed: How many of them may be busy at once.
+    """
+    count = int(min(allowed, len(cores)))
+    if count <= SERVER_CORES:
+        return Division((), (), 2)
+    generators = max(_FEWEST_GENERATORS, min(_MOST_GENERATORS, count - SERVER_CORES))
+    if count < SERVER_CORES + 2:
+        return Division((), (), generators)
+    ordered = tuple(sorted(cores))
+    return Division(ordered[:SERVER_CORES], ordered[SERVER_CORES:], generators)
+
+
+@contextlib.contextmanager
+def kept_to(cores: Collection[int]) -> Iterator[None]:
+    """What this thread starts meanwhile may use these cores only, and so may the thread; none: nothing changes."""
+    before = os.sched_getaffinity(0)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _listed(cores: Collection[int]) -> str:
+    return ", ".join(map(str, cores))
