@@ -18,6 +18,7 @@ from typing import Any
 # The tests' own modules lie there.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.folders import RESULTS, absolute, work_folder
 from tests.fuzz import decoding, sending
 from tests.fuzz.addresses import Addresses
 from tests.fuzz.contract import ROOT
@@ -32,16 +33,17 @@ def main() -> int:
     """Gives 1 when something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="how many in all")
-    parser.add_argument("--wire", type=float, default=0.05, help="the share of them that goes over the wire")
+    parser.add_argument("--wire", type=float, default=0.5, help="the share of them that goes over the wire")
     parser.add_argument("--seed", type=int, default=None, help="gives the same inputs again")
     parser.add_argument("--seconds", type=float, default=None, help="the longest that each of the two parts may take")
-    parser.add_argument("--processes", type=int, default=2, help="for the decoders")
+    parser.add_argument("--processes", type=int, default=decoding.cores(), help="for the decoders")
+    parser.add_argument("--work-dir", type=absolute, help="where the data folders are made; default: temporary")
     parser.add_argument("--only", choices=("decoders", "wire"), help="one of the two parts")
     parser.add_argument("--replay", metavar="SEED:INPUT", help="one input, as a finding names it")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     if arguments.replay:
-        return _ended(_replay(arguments.replay))
+        return _ended(_replay(arguments.replay, arguments.work_dir))
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
@@ -73,7 +75,7 @@ def run(seed: int, arguments: argparse.Namespace) -> tuple[Report, dict[str, Any
             (True, over_the_wire - with_tokens, with_tokens),
         ):
             seconds = None if arguments.seconds is None else arguments.seconds * count / over_the_wire
-            with _watched(asks) as watched:
+            with _watched(asks, arguments.work_dir) as watched:
                 addresses = watched.start()
                 report.add(asyncio.run(sending.run(seed, addresses, first, count, seconds)))
                 facts["MiB with tokens" if asks else "MiB"] = watched.judge(report)
@@ -86,7 +88,7 @@ def run(seed: int, arguments: argparse.Namespace) -> tuple[Report, dict[str, Any
     return report, facts
 
 
-def _replay(named: str) -> Report:
+def _replay(named: str, work_dir: Path | None) -> Report:
     seed, _, place = named.partition(":")
     kind, index = place[0], int(place[1:])
     report = Report()
@@ -94,7 +96,7 @@ def _replay(named: str) -> Report:
         decoding.one(Decoders(int(seed)), index, report, named)
         return report
     assert kind in (_PLAIN, _WITH_TOKEN), f"{named}: d, w or a and a number, after the seed"
-    with _watched(kind == _WITH_TOKEN) as watched:
+    with _watched(kind == _WITH_TOKEN, work_dir) as watched:
         addresses: Addresses = watched.start()
         report.add(asyncio.run(sending.run(int(seed), addresses, index, 1)))
         watched.judge(report)
@@ -102,8 +104,9 @@ def _replay(named: str) -> Report:
 
 
 @contextmanager
-def _watched(with_tokens: bool) -> Iterator[Watched]:
-    with tempfile.TemporaryDirectory(prefix="airis-fuzz-") as folder:
+def _watched(with_tokens: bool, work_dir: Path | None) -> Iterator[Watched]:
+    work = work_folder(work_dir, RESULTS)
+    with tempfile.TemporaryDirectory(prefix="airis-fuzz-", dir=work, ignore_cleanup_errors=True) as folder:
         watched = Watched(Path(folder) / "data", with_tokens=with_tokens)
         try:
             yield watched

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_GRPC = {"metrics": 8001, "logs": 8002, "traces": 8003, "alerts": 8004}
-_HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104}
+from tests.fuzz.contract import MESH
+
+_GRPC = {"metrics": 8001, "logs": 8002, "traces": 8003, "alerts": 8004, "mesh": 8006}
+_HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104, "mesh": 9106}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +17,12 @@ class Addresses:
     Attributes:
         offset: Its `--port-offset`.
         token: A token that may do all; empty where none is asked for.
+        mesh_offset: That of the mesh, which is no part of the platform.
     """
 
     offset: int
     token: str = ""
+    mesh_offset: int = 0
 
     @property
     def edge(self) -> str:
@@ -27,7 +31,7 @@ class Addresses:
 
     def grpc(self, signal: str) -> str:
         """A service's own gRPC."""
-        return f"127.0.0.1:{_GRPC[signal] + self.offset}"
+        return f"127.0.0.1:{self._port(_GRPC, signal)}"
 
     def otlp_grpc(self) -> str:
         """Envoy's OTLP over gRPC."""
@@ -39,8 +43,12 @@ class Addresses:
 
     def http(self, signal: str) -> str:
         """A service's own HTTP."""
-        return f"127.0.0.1:{_HTTP[signal] + self.offset}"
+        return f"127.0.0.1:{self._port(_HTTP, signal)}"
 
     def all_ports(self) -> list[int]:
         """Every port but Envoy's admin."""
-        return [port + self.offset for port in (8080, 4317, 4318, *_GRPC.values(), *_HTTP.values())]
+        own = [self._port(ports, name) for ports in (_GRPC, _HTTP) for name in ports]
+        return [8080 + self.offset, 4317 + self.offset, 4318 + self.offset, *own]
+
+    def _port(self, ports: dict[str, int], name: str) -> int:
+        return ports[name] + (self.mesh_offset if name == MESH else self.offset)

@@ -1,4 +1,4 @@
-"""What can be called, as the descriptor set says: a new RPC or route is fuzzed unasked."""
+"""What can be called, as the descriptors say: a new RPC or route is fuzzed unasked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,27 @@ from typing import Any
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from jaeger.storage.v2 import dependency_storage_pb2, trace_storage_pb2
+
+from services.mesh import convert
 
 ROOT = Path(__file__).parent.parent.parent
 DESCRIPTORS = ROOT / "gen" / "airis.binpb"
 SIGNALS = ("metrics", "logs", "traces", "alerts")
+MESH = "mesh"
+EVERY = ""
+"""Instead of a signal: each of their services answers it."""
 
 _PACKAGE = re.compile(r"airis\.(\w+)\.v1|opentelemetry\.proto\.collector\.(\w+)\.v1")
+# What is served and is not in the descriptor set: others defined it.
+_OTHERS = {
+    trace_storage_pb2: "traces",
+    dependency_storage_pb2: "traces",
+    health_pb2: EVERY,
+    reflection_pb2: EVERY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class Rpc:
     """One method.
 
     Attributes:
-        signal: Whose it is: "metrics".
+        signal: Whose it is: "metrics", MESH or EVERY.
         path: As gRPC calls it.
         request: The class of its request.
         routes: Its REST routes.
@@ -61,33 +76,55 @@ class Rpc:
         return self.path.startswith("/opentelemetry.")
 
     @property
+    def is_jaegers(self) -> bool:
+        """Whether Jaeger defined it."""
+        return self.path.startswith("/jaeger.")
+
+    @property
     def takes_items(self) -> bool:
         """Whether its handler gets wire bytes: the ingest methods."""
-        return self.is_otlp or self.name.startswith(("Ingest", "Stream"))
+        return self.is_otlp or (self.path.startswith("/airis.") and self.name.startswith(("Ingest", "Stream")))
 
 
 @cache
 def rpcs() -> tuple[Rpc, ...]:
-    """Every RPC of the descriptor set."""
+    """Every RPC that the services serve."""
+    mesh = Rpc(MESH, convert.METHOD, convert.DiscoveryRequest, convert.DiscoveryResponse, (), True, True)
+    others = [
+        _rpc(method, signal)
+        for module, signal in _OTHERS.items()
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    return (*signal_rpcs(), *others, mesh)
+
+
+@cache
+def signal_rpcs() -> tuple[Rpc, ...]:
+    """Every RPC of the descriptor set: airis's own and OTLP's."""
     files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
     found = []
     for file in files.file:
         for service in file.service:
             module = importlib.import_module(file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
             descriptor = module.DESCRIPTOR.services_by_name[service.name]
-            found += [_rpc(method, descriptor.full_name, file.package) for method in descriptor.methods]
+            found += [_rpc(method, _signal(file.package)) for method in descriptor.methods]
     return tuple(found)
 
 
-def _rpc(method: Any, service: str, package: str) -> Rpc:
+def _signal(package: str) -> str:
     named = _PACKAGE.fullmatch(package)
     assert named is not None, f"{package}: which service answers it?"
     signal = (named[1] or named[2]).replace("trace", "traces").replace("tracess", "traces")
     assert signal in SIGNALS, f"{package}: which service answers it?"
+    return signal
+
+
+def _rpc(method: Any, signal: str) -> Rpc:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     return Rpc(
         signal=signal,
-        path=f"/{service}/{method.name}",
+        path=f"/{method.containing_service.full_name}/{method.name}",
         request=message_factory.GetMessageClass(method.input_type),
         response=message_factory.GetMessageClass(method.output_type),
         routes=tuple(_routes(rule)),

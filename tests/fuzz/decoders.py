@@ -48,10 +48,11 @@ from services.shared.rpc.times import duration_ns, time_range
 from services.shared.rpc.update_mask import merge, without_servers_own
 from services.traces import convert as traces
 from services.traces import ingest as traces_ingest
+from services.traces import jaeger_query
 from services.traces import query as traces_query
 from services.traces.config import TracesConfig
 from tests.fuzz import messages, mutations, texts
-from tests.fuzz.contract import Rpc, rpcs
+from tests.fuzz.contract import SIGNALS, Rpc, rpcs, signal_rpcs
 
 OURS = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNAVAILABLE"})
 """Codes that no caller's mistake is answered with."""
@@ -89,7 +90,7 @@ class Decoders:
         self._codecs = {
             codec.field: codec for codec in (alerts.RULES, alerts.SILENCES, alerts.CHANNELS, alerts.POLICIES)
         }
-        self._json = {rpc.path: self._otlp(rpc) for rpc in rpcs() if rpc.is_otlp}
+        self._json = {rpc.path: self._otlp(rpc) for rpc in signal_rpcs() if rpc.is_otlp}
         self._targets = tuple(self._all_targets())
         self._base: tuple[int, Message] | None = None
 
@@ -121,8 +122,10 @@ class Decoders:
 
     def _all_targets(self) -> Iterator[tuple[str, Target]]:
         for rpc in rpcs():
-            yield rpc.path, partial(self._rpc, rpc)
-        for rpc in rpcs():
+            # The others are answered by gRPC's own code and by the mesh's server: over the wire.
+            if rpc.signal in SIGNALS:
+                yield rpc.path, partial(self._rpc, rpc)
+        for rpc in signal_rpcs():
             if rpc.is_otlp:
                 yield f"OTLP/JSON {rpc.signal}", partial(self._otlp_json, rpc)
             else:
@@ -174,6 +177,9 @@ class Decoders:
         request: Any = parsed
         now = time.time_ns()
         names = request.DESCRIPTOR.fields_by_name
+        if rpc.is_jaegers:
+            _jaeger(rpc.name, request, now)
+            return
         if "page_token" in names:
             decode_page_token(request, int, int, str)
             encode_page_token(request, [1])
@@ -305,6 +311,19 @@ def _filter(text: str, signal: str) -> None:
         assert parse(printed) is not None or len(printed) > 4096, f"printed as {printed!r}"
 
 
+def _jaeger(name: str, request: Any, now: int) -> None:
+    days = TracesConfig().raw_retention_days
+    if name == "GetTraces":
+        for each in request.query:
+            jaeger_query.trace_id(each.trace_id)
+    elif name == "GetOperations":
+        jaeger_query.span_kind(request.span_kind)
+    elif name == "GetDependencies":
+        jaeger_query.time_range(request.start_time, request.end_time, now, days)
+    elif name.startswith("FindTrace"):
+        _filter(jaeger_query.search("default", request.query, now, days).filter, "traces")
+
+
 def _rows(columns: Any) -> list[int]:
     names = ("samples", "distributions", "entries", "spans", "table")
     return [getattr(columns, name).num_rows for name in names if hasattr(columns, name)]
@@ -350,7 +369,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
 
 
 def _resources() -> dict[str, Any]:
-    by_name = {rpc.name: rpc.request for rpc in rpcs()}
+    by_name = {rpc.name: rpc.request for rpc in signal_rpcs()}
     found = {}
     for create, field, values in (
         (

@@ -14,12 +14,18 @@ import psutil
 from tests.fuzz.decoders import VARIATIONS, Decoders
 from tests.fuzz.report import Report
 
+MOST_PROCESSES = 8
 SLOW_SECONDS = 2.0
 """Of the processor, for one input of at most some megabytes."""
 HANG_SECONDS = 60.0
 _CHUNK = 200 * VARIATIONS
 _GROWTH_BYTES = 400 << 20
 _CONTEXT = multiprocessing.get_context("spawn")
+
+
+def cores() -> int:
+    """How many processes compute at once: one for each core that this one may use, within reason."""
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
 def run(seed: int, inputs: int, processes: int, seconds: float | None = None) -> Report:

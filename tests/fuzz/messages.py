@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message import Message
 
+from services.mesh import convert
 from tests.fuzz import texts
 
 _INTEGERS = (0, 1, -1, 2, 7, 100, 1000, 1001, 10_001, 2**31 - 1, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1)
@@ -31,6 +32,16 @@ _COLLECTIONS = {
     "Alert": "alerts",
 }
 _ALWAYS = frozenset({"metric", "name", "display_name", "conditions", "threshold", "severity", "operator", "batch"})
+# Where any word would be refused at once: of reflection, of Jaeger, of the mesh.
+_KNOWN = {
+    "file_by_filename": ("airis/metrics/v1/metrics.proto", "google/protobuf/any.proto", "x.proto"),
+    "file_containing_symbol": ("airis.logs.v1.LogService", "airis.logs.v1.LogService.CountLogs", "buf.validate", ".x."),
+    "containing_type": ("google.protobuf.FieldOptions", "google.protobuf.MethodOptions", "airis.logs.v1.LogEntry"),
+    "all_extension_numbers_of_type": ("google.protobuf.FieldOptions", "google.protobuf.MethodOptions", "x"),
+    "span_kind": ("", "server", "CLIENT", "x"),
+    "type_url": (convert.ENDPOINTS, "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
+    "resource_names": ("metrics/grpc", "logs/http", "x"),
+}
 _MOST_BYTES = 1 << 20
 _MOST_MESSAGES = (30, 30, 100, 1000)
 
@@ -182,6 +193,8 @@ class _Filler:
             return texts.page_token(rng) if rng.random() < 0.4 else ""
         if self._hostile():
             return texts.text(rng)
+        if name in _KNOWN:
+            return rng.choice(_KNOWN[name])
         if name.endswith("trace_id"):
             return f"{rng.randrange(1, 20):032x}"
         if name.endswith("span_id"):

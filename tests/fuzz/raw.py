@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections.abc import Iterator
 from random import Random
 
 from tests.fuzz import mutations, texts
@@ -12,6 +13,11 @@ from tests.fuzz.addresses import Addresses
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+# What the last of a whole conversation asks for: a server answers it whatever it thinks of the rest, or closes.
+_LAST = b"lastping"
+_ACK = 1
+# RFC 9113, section 7.
+_ERROR_CODES = range(14)
 ANSWER_SECONDS = 20.0
 
 
@@ -22,7 +28,7 @@ async def send(rng: Random, addresses: Addresses, path: str, payload: bytes) -> 
         What was sent, and the first line of what came back: "half: nothing", "lies: 400".
 
     Raises:
-        AssertionError: The server says that it is its own fault.
+        AssertionError: The server says that it is its own fault, or what it says is no HTTP.
         TimeoutError: It neither answers nor closes what is whole.
     """
     kind = rng.choice(("half", "slow", "lies", "garbage", "http2", "http2 mutated", "http2 half"))
@@ -33,6 +39,8 @@ async def send(rng: Random, addresses: Addresses, path: str, payload: bytes) -> 
             sent = PREFACE + mutations.wire(rng, sent[len(PREFACE) :])
         elif kind == "http2 half":
             sent = sent[: rng.randrange(len(sent))]
+        else:
+            sent += _frame(_PING, 0, 0, _LAST)
     elif kind == "garbage":
         sent = rng.choice(
             (rng.randbytes(200), PREFACE + rng.randbytes(200), b"\x16\x03\x01" + rng.randbytes(80), b"\0" * 99)
@@ -52,7 +60,7 @@ async def send(rng: Random, addresses: Addresses, path: str, payload: bytes) -> 
                 writer.write(sent)
             await writer.drain()
             answer = await _answer(reader, kind)
-            return f"{kind}: {_judged(answer)}"
+            return f"{kind}: {judged(answer)}"
         return f"{kind}: closed"
     finally:
         writer.close()
@@ -85,21 +93,62 @@ async def call(port: int, path: str, fields: list[tuple[str, str]]) -> bytes:
 
 async def _answer(reader: asyncio.StreamReader, kind: str) -> bytes:
     # Whoever sends half of something is answered by a timeout at last; that is not waited for.
-    whole = kind in ("slow", "lies")
+    is_whole = kind in ("slow", "http2")
+    answer = b""
     try:
-        return await asyncio.wait_for(reader.read(4096), ANSWER_SECONDS if whole and kind == "slow" else 0.3)
+        async with asyncio.timeout(ANSWER_SECONDS if is_whole else 0.3):
+            while not _is_over(answer) and (piece := await reader.read(4096)):
+                answer += piece
     except TimeoutError:
-        if kind == "slow":
+        if is_whole:
             raise
-        return b""
+    return answer
 
 
-def _judged(answer: bytes) -> str:
-    if not answer.startswith(b"HTTP/1"):
-        return "frames" if answer else "nothing"
-    status = answer.split(b" ", 2)[1].decode("latin-1")
-    assert not status.startswith("5") or status in ("501", "505"), f"HTTP {answer[:500]!r}"
-    return status
+def _is_over(answer: bytes) -> bool:
+    if answer.startswith(b"HTTP/1"):
+        return True
+    return any(kind == _GOAWAY or (kind == _PING and flags & _ACK and said == _LAST)
+               for kind, flags, said in _frames(answer))  # fmt: skip
+
+
+def judged(answer: bytes) -> str:
+    """What an answer says, in a word or two. Raises `AssertionError` if it blames the server, or is no HTTP."""
+    if not answer:
+        return "nothing"
+    if answer.startswith(b"HTTP/1"):
+        status = answer.split(b" ", 2)[1].decode("latin-1")
+        assert not status.startswith("5") or status in ("501", "505"), f"HTTP {answer[:500]!r}"
+        return status
+    assert answer[3:4] in (b"", bytes((_SETTINGS,))), f"no HTTP: {answer[:500]!r}"
+    said = "frames"
+    for kind, _, payload in _frames(answer):
+        if kind in (_GOAWAY, _RST):
+            code = int.from_bytes(payload[4:8] if kind == _GOAWAY else payload)
+            assert code in _ERROR_CODES, f"an error code that HTTP/2 has not: {code}"
+            said = f"{'GOAWAY' if kind == _GOAWAY else 'reset'} {code}"
+        elif kind == _HEADERS:
+            assert not _blames_itself(payload), f"a status of 5xx: {payload[:500]!r}"
+    return said
+
+
+def _frames(answer: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and payload of each whole frame."""
+    at = 0
+    while len(answer) >= (begin := at + 9) and len(answer) >= (end := begin + int.from_bytes(answer[at : at + 3])):
+        yield answer[at + 3], answer[at + 4], answer[begin:end]
+        at = end
+
+
+def _blames_itself(block: bytes) -> bool:
+    """Whether a block of header fields begins with a status of 5xx but 501, as RFC 7541 writes it: 500 is in its table;
+    of others the name is, and a text of three digits follows, plain or in Huffman's code, where 5 is 011011."""
+    if block[:1] == b"\x8e":
+        return True
+    if block[:1] not in (b"\x08", b"\x18", b"\x48"):
+        return False
+    is_of_server = block[2:3] == b"5" if block[1:2] == b"\x03" else block[2] & 0xFC == 0x6C
+    return is_of_server and not block[1:].startswith((b"\x03501", b"\x82\x6c\x01"))
 
 
 def _http1(rng: Random, path: str, payload: bytes, kind: str) -> bytes:

@@ -186,5 +186,5 @@ def _deep(rng: Random) -> str:
 
 
 def _character(rng: Random) -> str:
-    code = rng.choice((rng.randrange(0x80), rng.randrange(0x800), rng.randrange(0x10000), rng.randrange(0x110000)))
+    code = rng.randrange(rng.choice((0x80, 0x800, 0x10000, 0x110000)))
     return "?" if 0xD800 <= code <= 0xDFFF else chr(code)

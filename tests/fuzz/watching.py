@@ -17,10 +17,11 @@ from typing import Any
 import grpc
 import psutil
 from platform_process import Platform, eventually
+from service_process import ServiceProcess
 
 from tests.fuzz import texts
 from tests.fuzz.addresses import Addresses
-from tests.fuzz.contract import SIGNALS
+from tests.fuzz.contract import MESH, SIGNALS
 from tests.fuzz.report import Report
 
 MOST_BYTES = 2500 << 20
@@ -32,7 +33,7 @@ _ALLOWED = re.compile(r"hpack_parser\.cc|chttp2_|alert_.*delivery|\"path\"")
 
 
 class Watched:
-    """A platform that is fuzzed.
+    """A platform that is fuzzed, and a mesh beside it that knows no Consul.
 
     Args:
         folder: For its data.
@@ -41,6 +42,9 @@ class Watched:
 
     def __init__(self, folder: Path, *, with_tokens: bool) -> None:
         self.platform = Platform(folder, *(("--auth",) if with_tokens else ("--data-dir", str(folder))))
+        beside = folder.parent / MESH
+        self._mesh = ServiceProcess(MESH, beside, AIRIS_DISCOVERY__CONSUL__ADDRESS="127.0.0.1:9")
+        self._mesh_log = beside / f"{MESH}.log"
         self._with_tokens = with_tokens
         self._ended = Event()
         self._peaks: dict[str, int] = {}
@@ -50,7 +54,9 @@ class Watched:
     def start(self) -> Addresses:
         """Starts it, and stores what must be there afterwards."""
         self.platform.start(300)
-        self.addresses = Addresses(self.platform.offset, self._token() if self._with_tokens else "")
+        self._mesh.start()
+        token = self._token() if self._with_tokens else ""
+        self.addresses = Addresses(self.platform.offset, token, self._mesh.offset)
         self._store()
         self._pids = self._processes()
         self._first = self._memory()
@@ -80,6 +86,8 @@ class Watched:
     def stop(self) -> None:
         """Ends it."""
         self._ended.set()
+        if self._mesh.process is not None:
+            self._mesh.kill()
         children = self.platform.processes()
         try:
             self.platform.stop()
@@ -98,7 +106,8 @@ class Watched:
             report.found(what, replay, repr(error))
 
     def _judge_log(self, report: Report, replay: str) -> None:
-        lines = list(self.platform.printed())
+        of_the_mesh = self._mesh_log.read_text(errors="replace").splitlines(keepends=True)
+        lines = [*self.platform.printed(), *(f"{MESH} {line}" for line in of_the_mesh)]
         for number, line in enumerate(lines):
             if texts.SECRET in line and not line.startswith("envoy"):
                 report.found("a secret is in the log", replay, line)
@@ -108,7 +117,7 @@ class Watched:
                 report.found(
                     f"a fault is in the log of {line.split()[0]}", replay, "".join(lines[number : number + 40])
                 )
-        for signal in SIGNALS:
+        for signal in (*SIGNALS, MESH):
             with urllib.request.urlopen(f"http://{self.addresses.http(signal)}/metrics", timeout=30) as response:
                 page = response.read().decode()
             if texts.SECRET in page:
@@ -117,7 +126,10 @@ class Watched:
 
     def _processes(self) -> dict[str, int]:
         # A worker of PostgreSQL comes and goes.
-        return {name: process["pid"] for name, process in self.platform.state().items()}
+        found = {name: process["pid"] for name, process in self.platform.state().items()}
+        assert self._mesh.process is not None
+        assert self._mesh.process.poll() is None, f"the mesh ended:\n{self._mesh.log()}"
+        return {**found, MESH: self._mesh.process.pid}
 
     def _memory(self) -> dict[str, int]:
         found = {}

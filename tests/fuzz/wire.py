@@ -18,7 +18,7 @@ from yarl import URL
 
 from tests.fuzz import messages, mutations, raw, rest, texts
 from tests.fuzz.addresses import Addresses
-from tests.fuzz.contract import Rpc, rpcs
+from tests.fuzz.contract import EVERY, MESH, SIGNALS, Rpc, rpcs
 from tests.fuzz.decoders import OURS, otlp_tree
 
 DEADLINE = 20.0
@@ -64,7 +64,7 @@ class Wire:
 
     async def __aenter__(self) -> Wire:
         options = (("grpc.max_receive_message_length", _MAX_BYTES), ("grpc.max_send_message_length", -1))
-        targets = {f"{rpc.signal} direct": self._at.grpc(rpc.signal) for rpc in self._rpcs}
+        targets = {f"{name} direct": self._at.grpc(name) for name in (*SIGNALS, MESH)}
         targets |= {"edge": self._at.edge, "otlp": self._at.otlp_grpc()}
         self._channels = {name: grpc.aio.insecure_channel(target, options) for name, target in targets.items()}
         self._http = aiohttp.ClientSession(
@@ -139,7 +139,8 @@ class Wire:
         )
 
     async def _grpc(self, rng: Random, rpc: Rpc, through_envoy: bool) -> str:
-        name = ("otlp" if rpc.is_otlp else "edge") if through_envoy else f"{rpc.signal} direct"
+        signal = rng.choice(SIGNALS) if rpc.signal == EVERY else rpc.signal
+        name = ("otlp" if rpc.is_otlp else "edge") if through_envoy else f"{signal} direct"
         channel = self._channels[name]
         metadata = [("authorization", self._credentials(rng))]
         if rng.random() < 0.1:
@@ -163,7 +164,7 @@ class Wire:
             if code == "DEADLINE_EXCEEDED" and not hostile:
                 raise LateError(f"{rpc.path}: {error.details()}") from error
             _judge_grpc(code, error.details() or "", len(metadata) > 1)
-            _judge_details(error, path == rpc.path)
+            _judge_details(error, path == rpc.path and rpc.signal in SIGNALS)
             return code
         return "OK"
 
@@ -196,13 +197,13 @@ class Wire:
         if not rpc.client_streams:
             yield self._payload(rng, rpc)
             return
-        if rng.random() < 0.8:
+        if rpc.takes_items and rng.random() < 0.8:
             request: Any = rpc.request()
             request.open.producer_id = rng.choice(("fuzz", "fuzz-2", texts.text(rng)))
             yield request.SerializeToString()
         for sequence in range(rng.choice((1, 1, 2, 4))):
             request = messages.request(rng, rpc.request, rpc.name)
-            if rng.random() < 0.6:
+            if rpc.takes_items and rng.random() < 0.6:
                 request.batch.sequence = sequence + 1
             payload = request.SerializeToString()
             yield mutations.wire(rng, payload) if rng.random() < 0.3 else payload
@@ -329,12 +330,9 @@ def _judge_grpc(code: str, text: str, odd: bool) -> None:
     assert code not in OURS, f"{code}: {text[:300]}"
 
 
-def _judge_details(error: grpc.aio.AioRpcError, is_known: bool) -> None:
+def _judge_details(error: grpc.aio.AioRpcError, is_ours: bool) -> None:
     """Our own refusals say why, in a form for programs."""
-    if (
-        error.code().name not in ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE")
-        or not is_known
-    ):
+    if error.code().name not in ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE") or not is_ours:
         return
     found = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
     assert found, f"{error.code().name} without details: {error.details()}"
