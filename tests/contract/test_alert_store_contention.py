@@ -15,7 +15,7 @@ from fakes.alert_world import World, open_world, simple_rule
 
 from services.alerts.model import AlertState, Condition, EventKind, Source, WebhookTarget
 from services.alerts.state import by_hand
-from services.alerts.store.adapters.postgres import Postgres, open_pool
+from services.alerts.store.adapters.postgres import Postgres, open_pool, take_time
 from services.alerts.store.adapters.postgres_events import append
 from services.shared.errors import FailedPreconditionError, NotFoundError, UnavailableError
 
@@ -118,20 +118,27 @@ async def waits_for_a_lock(world: World) -> bool:
     return bool(count)
 
 
-async def test_a_replica_that_stops_amid_a_transaction_gives_its_locks_back(postgres_dsn: str) -> None:
+@pytest.mark.parametrize("amid", ["a transaction", "a statement"])
+async def test_a_replica_that_stops_amid_a_transaction_gives_its_locks_back(postgres_dsn: str, amid: str) -> None:
     async with open_world(postgres_dsn) as world:
         await world.add_rule()
         stopped = Postgres(await open_pool(postgres_dsn, 1, command_timeout=0.5))
+        changed = asyncio.Event()
 
         async def stand_still() -> None:
             async with stopped.transaction() as connection:
                 await connection.execute("SELECT * FROM alert_rules FOR UPDATE")
+                if amid == "a statement":
+                    # PostgreSQL has its text and waits for its parameters: to it this is no idle transaction.
+                    await connection.prepare("SELECT 1")
                 # It says nothing; somebody else changes the rule nevertheless, and in time.
                 await asyncio.wait_for(world.rules.delete("hot", ""), 8)
+                changed.set()
                 await connection.execute("SELECT 1")
 
         with pytest.raises(UnavailableError):
             await stand_still()
+        assert changed.is_set()
         await stopped.close()
 
 
@@ -166,3 +173,15 @@ async def test_callers_of_connections_that_postgres_ends_are_told_to_come_again(
     finally:
         await administrator.close()
         await database.close()
+
+
+async def test_a_transaction_that_needs_its_time_may_have_it(postgres_dsn: str) -> None:
+    database = Postgres(await open_pool(postgres_dsn, 1, command_timeout=0.5))
+    limits = []
+    for needs in (False, True):
+        async with database.transaction() as connection:
+            if needs:
+                await take_time(connection)
+            limits.append(await connection.fetchval("SHOW transaction_timeout"))
+    await database.close()
+    assert limits == ["1s", "0"]

@@ -20,6 +20,9 @@ _MIGRATION_LOCK = 4_004_001
 _CONNECT_SECONDS = 5.0
 # So long PostgreSQL goes on with a client whose machine is gone, and its locks: about a minute.
 _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+_HAS_TRANSACTION_TIMEOUT = 17
+# Of its statements, each may take that of a statement.
+_TRANSACTION_TIMEOUTS = 2
 _UNREACHABLE = (
     OSError,
     TimeoutError,
@@ -32,6 +35,7 @@ _UNREACHABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
 )
 
 
@@ -109,8 +113,7 @@ async def open_pool(dsn: str, size: int, command_timeout: float) -> asyncpg.Pool
             command_timeout=command_timeout,
             server_settings={
                 **_KEEPALIVE,
-                # A replica that was stopped amid a transaction must not keep its locks from the others.
-                "idle_in_transaction_session_timeout": str(round(command_timeout * 1000)),
+                **await _limits(dsn, command_timeout),
             },
             init=prepare,
         )
@@ -126,6 +129,23 @@ async def open_pool(dsn: str, size: int, command_timeout: float) -> asyncpg.Pool
         raise FailedPreconditionError(
             f"PostgreSQL refused the connection: {error.args[0]}; correct postgres.dsn."
         ) from error
+
+
+async def _limits(dsn: str, command_timeout: float) -> dict[str, str]:
+    """How long a replica that stands still amid a transaction may keep its locks from the others."""
+    connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    version = connection.get_server_version().major
+    await connection.close()
+    between = {"idle_in_transaction_session_timeout": str(round(command_timeout * 1000))}
+    if version < _HAS_TRANSACTION_TIMEOUT:
+        return between
+    # Also amid a statement, of which PostgreSQL has the text and not yet the parameters: no other timeout counts there.
+    return {**between, "transaction_timeout": str(round(_TRANSACTION_TIMEOUTS * command_timeout * 1000))}
+
+
+async def take_time(connection: Any) -> None:
+    """Lets a transaction take as long as it needs."""
+    await connection.execute("SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'")
 
 
 async def prepare(connection: Any) -> None:
@@ -145,6 +165,7 @@ async def migrate(database: Postgres) -> None:
     )
     newest = max(int(script.name[:4]) for script in scripts)
     async with database.transaction() as connection:
+        await take_time(connection)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS alert_migrations (number integer PRIMARY KEY, name text NOT NULL, "

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.alerts.model import Alert, AlertEvent, AlertState, EventKind
 from services.alerts.state import Phase, by_hand, project
-from services.alerts.store.adapters.postgres import Postgres
+from services.alerts.store.adapters.postgres import Postgres, take_time
 from services.alerts.store.adapters.postgres_events import (
     UPSERT_ALERT,
     alert_from,
@@ -118,6 +118,7 @@ class PostgresAlertStore:
     async def rebuild(self, tenant: str) -> int:
         count = 0
         async with self._database.transaction() as connection:
+            await take_time(connection)
             await connection.execute("LOCK TABLE alerts IN EXCLUSIVE MODE")
             await connection.execute("DELETE FROM alerts WHERE tenant = $1", tenant)
             done: list[tuple[Any, ...]] = []
