@@ -4,7 +4,8 @@
 # make servers  gets the real servers     make test-servers  runs the tests that need them
 # make bench-peers  measures others' servers beside ours
 # make bench-growth, bench-soak, bench-overload, bench-availability  an hour, 30 minutes, three times the load, kills
-# make faults  gets the real servers, runs the whole matrix of docs/faults.md; with SEED=… the same again
+# make bench-queries-large  asks 100 million points, 10 million lines and 10 million spans
+# make faults  gets the servers it needs, runs the whole matrix of docs/faults.md; with SEED=… the same again
 # make fuzz    a million hostile inputs; with SEED=… the same again, with INPUTS=… fewer
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -16,7 +17,7 @@ LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsaf
 	--no-emit-find-links --no-emit-trusted-host
 GENERATED = gen envoy docs deploy/grpc deploy/istio deploy/linkerd
 
-.PHONY: run test servers test-servers faults fuzz check setup generate bench bench-peers bench-resilience bench-overload bench-availability bench-soak bench-growth lock
+.PHONY: run test servers test-servers faults fuzz check setup generate bench bench-peers bench-resilience bench-overload bench-availability bench-soak bench-growth bench-queries-large lock
 .DEFAULT_GOAL := run
 
 setup: .venv/installed
@@ -39,8 +40,8 @@ servers: setup
 test-servers: setup
 	$(BIN)/python -m pytest -m "servers and not faults"
 
-faults: servers
-	FAULTS_SEED=$(SEED) $(BIN)/python -m pytest tests/faults
+faults: setup
+	FAULTS_SEED=$(SEED) $(BIN)/python -m tests.faults
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
@@ -87,6 +88,9 @@ bench-soak: setup
 
 bench-growth: setup
 	$(BIN)/python -m bench.growth
+
+bench-queries-large: setup
+	$(BIN)/python -m bench.queries --data-dir bench-results/query-data-large --points 100000000 --lines 10000000 --spans 10000000
 
 lock:
 	$(LOCK) --upgrade --extra dev --extra embedded --output-file requirements.lock pyproject.toml

@@ -22,6 +22,8 @@ from faults.matrix import MATRIX
 from faults.readback import ChdbReadBack
 from service_process import ServiceProcess
 
+from services.shared.bus.adapters.journal_framing import START_BYTES, decode_header, is_whole, parse_start
+
 PROFILE = "one service"
 _ARMED = Path(__file__).with_name("armed.py")
 _DEATH_SECONDS = 60.0
@@ -187,13 +189,25 @@ class ArmedServices:
 
     def journal_bytes(self, signal: str) -> int:
         """The length of the journal's largest file."""
-        return max(file.stat().st_size for file in (self._folder / signal / signal / "journal").glob("*.segment"))
+        return max(file.stat().st_size for file in self._segments(signal))
+
+    def received_at(self, signal: str) -> float:
+        """When the newest batch of the journal was taken, by the service's own clock: seconds since 1970."""
+        data, at, nanoseconds = max(self._segments(signal)).read_bytes(), 0, 0
+        # The last frame may be half written.
+        while (start := parse_start(data[at : at + START_BYTES])) and is_whole(start, memoryview(data)[at:]):
+            header = data[at + START_BYTES : at + START_BYTES + start.header_bytes]
+            at, nanoseconds = at + start.frame_bytes, decode_header(header).received_at
+        return nanoseconds / 1e9
 
     def pid(self, signal: str) -> int:
         """The process of a service."""
         process = self.services[signal].process
         assert process is not None
         return process.pid
+
+    def _segments(self, signal: str) -> list[Path]:
+        return list((self._folder / signal / signal / "journal").glob("*.segment"))
 
     async def _death(self, signal: str, point: str) -> None:
         service = self.services[signal]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal as signals
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,22 +16,21 @@ from airis.alerts.v1 import alerts_pb2
 from airis.client import AirisClient
 from alert_replicas import Receiver
 from fakes.tcp_proxy import TcpProxy
-from faults.armed_services import ArmedService
 from faults.history import History, Outcome, Stored, Verdict
 from faults.items import NAME, SIGNALS
 from faults.keys import Keys
 from faults.load import Load
 from faults.matrix import MATRIX
 from faults.readback import ReadBack
+from faults.service import Service
 from google.protobuf.duration_pb2 import Duration
-from service_process import ServiceProcess
 
 from deploy.servers import Server, make_server
 from services.shared.bus.adapters.kafka_operator import KafkaOperator
 from services.shared.bus.config import KafkaConfig
 
 PROFILE = "distributed"
-PROXIED = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul", "jaeger")
+SERVERS = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul")
 MOST_MEMORY = 512 * 1024 * 1024
 """What no service's process may take, whatever happens: resident bytes."""
 _FREE_MEMORY = 64 * 1024 * 1024
@@ -42,60 +38,6 @@ _FREE_MEMORY = 64 * 1024 * 1024
 _RULE = "never"
 _DRAIN_SECONDS = 120.0
 _POLL_SECONDS = 0.25
-
-
-class Service:
-    """A process of ours."""
-
-    def __init__(self, name: str, role: str, folder: Path, settings: Mapping[str, str]) -> None:
-        self.name = f"{name}-{role}" if role else name
-        more = {"AIRIS_ROLE": role} if role else {}
-        kind = ArmedService if name in SIGNALS else ServiceProcess
-        self.process = kind(name, folder / self.name, **settings, **more)
-
-    async def start(self) -> None:
-        """Returns when it serves."""
-        await asyncio.to_thread(self.process.start, 90.0)
-
-    async def kill(self) -> None:
-        """Ends it as a crash would."""
-        await asyncio.to_thread(self.process.kill)
-
-    async def die_at(self, point: str, count: int) -> None:
-        """Returns when it has died at a point, which it passes so many times more. Raises `AssertionError`."""
-        assert isinstance(self.process, ArmedService)
-        await asyncio.to_thread(self.process.arm, point, count)
-        code = await asyncio.to_thread(self.process.wait_death)
-        assert code == -signals.SIGKILL, f"{self.name} did not die at {point}, but ended with {code}"
-
-    def standing_still_at(self, point: str, count: int) -> AbstractAsyncContextManager[None]:
-        """See `ArmedService.standing_still_at`."""
-        assert isinstance(self.process, ArmedService)
-        return self.process.standing_still_at(point, count)
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        assert self.process.process is not None
-        return self.process.process.pid
-
-    async def readiness(self) -> tuple[int, str]:
-        """The status and the text of /readyz; 0 when it does not answer at all."""
-        return await asyncio.to_thread(_get, f"{self.process.http}/readyz")
-
-    @property
-    def memory(self) -> int:
-        """Resident bytes now."""
-        return self._memory("VmRSS")
-
-    @property
-    def most_memory(self) -> int:
-        """Resident bytes at the worst moment since the process began."""
-        return self._memory("VmHWM")
-
-    def _memory(self, field: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
 
 
 class Cluster:
@@ -395,13 +337,3 @@ def _is_so(answer: tuple[int, str], unready: bool, reason: str | None) -> bool:
 def _short(verdict: Verdict) -> str:
     parts = {name: getattr(verdict, name) for name in ("lost", "doubled", "wrong", "torn", "alien")}
     return ", ".join(f"{len(found)} {name} such as {found[:3]}" for name, found in parts.items() if found)
-
-
-def _get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError as error:
-        return 0, str(error)

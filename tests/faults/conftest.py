@@ -9,7 +9,14 @@ import secrets
 import pytest
 from faults.matrix import MATRIX
 
+from bench.folders import RESULTS, work_folder
+
 SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1_000_000))
+
+
+def pytest_configure() -> None:
+    """Where temporary files are in memory, data lies beside the results of benchmarks: a sync of nothing is no sync."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(work_folder(None, RESULTS)))
 
 
 @pytest.fixture

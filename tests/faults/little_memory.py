@@ -29,6 +29,12 @@ class MemoryGroup:
         counts = dict(line.split() for line in (self._folder / file).read_text().splitlines())
         return int(counts["oom_kill"])
 
+    async def until_kill(self, within: float = 60.0) -> None:
+        """Waits until the kernel has ended a process. Raises `TimeoutError`."""
+        async with asyncio.timeout(within):
+            while not self.kills:  # noqa: ASYNC110 (the kernel tells nobody)
+                await asyncio.sleep(0.05)
+
 
 def can_limit_memory() -> bool:
     """Whether control groups of memory can be made here. It is tried: a kernel may refuse what its files permit."""

@@ -56,6 +56,7 @@ class Load:
     Attributes:
         acknowledged: Batches, by lane: "metrics unary".
         given_up: Unary calls that had no answer in time, likewise.
+        quickest: Seconds until the quickest acknowledgement since the last call of `recovers`, likewise.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Load:
         self._history = history
         self._wait_seconds = wait_seconds
         self._run = uuid.uuid4().hex[:8]
-        # Which call of `recovers` each batch comes after, and how many after the last are acknowledged.
-        self._begun: dict[str, int] = {}
+        # Which call of `recovers` each batch comes after and when it was begun, and how many after the last call are
+        # acknowledged.
+        self._begun: dict[str, tuple[int, float]] = {}
         self._epochs: Counter[str] = Counter()
         self._fresh: Counter[str] = Counter()
         self._stopping = asyncio.Event()
@@ -84,6 +86,7 @@ class Load:
         self._client = AirisClient(targets=targets, token=token)
         self.acknowledged: Counter[str] = Counter()
         self.given_up: Counter[str] = Counter()
+        self.quickest: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         for signal in self._signals:
@@ -151,6 +154,7 @@ class Load:
         for lane in waiting:
             self._epochs[lane] += 1
             self._fresh[lane] = 0
+            self.quickest.pop(lane, None)
         seconds: dict[str, float] = {}
         while waiting:
             for lane in [lane for lane in waiting if self._fresh[lane]]:
@@ -181,7 +185,7 @@ class Load:
     def _begin(self, lane: str, number: int, items: int = BATCH_ITEMS) -> str:
         batch = f"{self._run}-{lane.replace(' ', '-')}-{number}"
         self._history[lane.split()[0]].begin(batch, items)
-        self._begun[batch] = self._epochs[lane]
+        self._begun[batch] = self._epochs[lane], asyncio.get_running_loop().time()
         return batch
 
     def _acknowledge(self, lane: str, batch: str) -> None:
@@ -189,10 +193,12 @@ class Load:
 
     def _settle(self, lane: str, batch: str, outcome: Outcome) -> None:
         self._history[lane.split()[0]].settle(batch, outcome)
-        epoch = self._begun.pop(batch)
+        epoch, began = self._begun.pop(batch)
         if outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged[lane] += 1
             self._fresh[lane] += epoch == self._epochs[lane]
+            took = asyncio.get_running_loop().time() - began
+            self.quickest[lane] = min(took, self.quickest.get(lane, took))
 
     async def _pause(self) -> None:
         try:

@@ -11,8 +11,16 @@ _ROOT = Path(__file__).parents[2]
 _LATER_MIGRATIONS = ":(glob)services/*/store/sql/000[2-9]*.sql"
 
 
+def has_history() -> bool:
+    """Whether the earlier commits are here, as they are in a whole clone."""
+    try:
+        return _git("rev-parse", "--is-shallow-repository").strip() == "false" and bool(before_migrations())
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 def before_migrations() -> list[str]:
-    """The commits before each that brought migrations, the newest first; a clone with its history has them."""
+    """The commits before each that brought migrations, the newest first."""
     added = _git("log", "--diff-filter=A", "--format=%H", "--", _LATER_MIGRATIONS)
     return [f"{commit}^" for commit in added.split()]
 

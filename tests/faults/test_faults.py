@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import resource
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import pytest_asyncio
+from alert_replicas import until
 from faults import network, poison
 from faults.armed import distributed_points
-from faults.cluster import PROFILE, Cluster
+from faults.cluster import PROFILE, SERVERS, Cluster
 from faults.items import SIGNALS
+from faults.little_memory import can_limit_memory, little_memory
 from faults.load import Load
 from faults.matrix import MATRIX
 from faults.standstill import family, standstill
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 longer = pytest.mark.faults
 """Only `make faults` runs these."""
 
-SERVERS = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul")
 ROLES = ("serve", "work")
 # Who needs a server, and what /readyz says of it.
 UNREADY: dict[str, dict[str, str]] = {
@@ -39,6 +42,9 @@ SILENT = UNREADY | {"postgres": {"alerts": ""}}
 # Longer than Kafka's, PostgreSQL's and Redis' clients wait for an answer, than a worker's session lasts, and than it
 # takes until an instance asks Consul and has waited for it.
 SILENT_SECONDS = 12.0
+# Slow ones have a test of their own.
+NETWORK = [fault for fault in network.FAULTS if fault != "network slow"]
+STORES = {"metrics": "clickhouse", "logs": "elasticsearch", "traces": "clickhouse"}
 SIGNAL_SERVICES = tuple(f"{signal}-{role}" for role in ROLES for signal in SIGNALS)
 
 
@@ -153,6 +159,52 @@ async def test_a_service_stands_still(cluster: Cluster, name: str) -> None:
             await load.flows(signals=[signal for signal in SIGNALS if name != f"{signal}-serve"])
 
 
+async def servers_die(
+    cluster: Cluster, chance: random.Random, load: Load, role: str, points: Mapping[str, str]
+) -> None:
+    """While the processes of a role stand still, each at a point, the servers that these are about die and come back.
+
+    Args:
+        points: By signal.
+    """
+    victims = {}
+    async with AsyncExitStack() as still:
+        for signal, point in points.items():
+            about = ("kafka", STORES[signal]) if "insert" in point else ("kafka",)
+            victims[signal] = chance.choice(about)
+            cluster.history[signal].fault = f"{role}: {point}, stands still, {victims[signal]} killed"
+            service = cluster.services[f"{signal}-{role}"]
+            await still.enter_async_context(service.standing_still_at(point, chance.randint(1, 3)))
+        servers = sorted(set(victims.values()))
+        await asyncio.gather(*(cluster.kill(server) for server in servers))
+        await asyncio.gather(*(cluster.restart(server) for server in servers))
+    for signal, took in (await load.recovers(signals=list(points))).items():
+        MATRIX.recovered(PROFILE, cluster.history[signal].fault, {signal: took})
+
+
+async def test_servers_die_while_workers_stand_still_at_some_boundaries(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    async with under_load(cluster) as load:
+        points = {signal: chance.choice(distributed_points(signal, "work")) for signal in SIGNALS}
+        await servers_die(cluster, chance, load, "work", points)
+
+
+@longer
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("role", ROLES)
+async def test_servers_die_while_processes_stand_still_at_every_boundary(
+    cluster: Cluster, chance: random.Random, role: str
+) -> None:
+    points = {signal: distributed_points(signal, role) for signal in SIGNALS}
+    orders = {signal: chance.sample(each, len(each)) for signal, each in points.items()}
+    async with under_load(cluster) as load:
+        while any(orders.values()):
+            await servers_die(
+                cluster, chance, load, role, {name: order.pop() for name, order in orders.items() if order}
+            )
+
+
 @longer
 @pytest.mark.parametrize("signal", SIGNALS)
 async def test_a_worker_stands_still_amid_an_insert_that_another_repeats(
@@ -180,13 +232,47 @@ async def test_a_server_stands_still(cluster: Cluster, server: str) -> None:
             await waits_in_vain(cluster, load, server)
 
 
-async def test_the_broker_s_disk_is_full(cluster: Cluster) -> None:
-    async with under_load(cluster):
-        # Whatever the broker writes from now on fails, as it does on a disk without room.
-        resource.prlimit(cluster.servers["kafka"].pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        await cluster.until_ready(UNREADY["kafka"])
-        await cluster.kill("kafka")
-        await cluster.restart("kafka")
+async def is_refused(redis: Redis) -> bool:
+    """Whether Redis takes no writes, or has ended, as it cannot keep them."""
+    try:
+        await redis.set("disk", "full")
+    except RedisError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["kafka", *(pytest.param(name, marks=longer) for name in ("postgres", "redis"))],
+)
+async def test_the_disk_of_a_server_is_full(cluster: Cluster, server: str) -> None:
+    async with under_load(cluster) as load:
+        # Whatever it writes from now on fails, as it does on a disk without room.
+        for process in family(cluster.servers[server].pid):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        if server == "redis":
+            async with Redis.from_url(cluster.servers[server].settings["AIRIS_REDIS__URL"]) as redis:
+                await until(lambda: is_refused(redis))
+        else:
+            await cluster.until_ready(UNREADY[server])
+        await goes_on_without(cluster, load, server)
+        await cluster.kill(server)
+        await cluster.restart(server)
+
+
+@longer
+async def test_a_process_has_no_memory_left(cluster: Cluster, chance: random.Random) -> None:
+    """The kernel ends it amid whatever needs more."""
+    if not can_limit_memory():
+        pytest.skip("memory cannot be limited here: this needs root and control groups that can be written")
+    async with under_load(cluster) as load:
+        for name in chance.sample(SIGNAL_SERVICES, 2):
+            cluster.history[name.split("-")[0]].fault = f"{name} without memory"
+            async with little_memory(cluster.services[name].pid) as group:
+                await group.until_kill()
+            await cluster.services[name].kill()
+            await cluster.services[name].start()
+            await load.recovers()
 
 
 @pytest.mark.parametrize(
@@ -213,11 +299,16 @@ async def test_a_slow_server(cluster: Cluster, server: str) -> None:
 
 
 @longer
-@pytest.mark.parametrize("server", ["kafka", "clickhouse"])
-@pytest.mark.parametrize("fault", [fault for fault in network.FAULTS if fault != "network slow"])
-async def test_the_network_to_a_server_breaks(cluster: Cluster, chance: random.Random, server: str, fault: str) -> None:
-    async with under_load(cluster):
-        await network.FAULTS[fault]([cluster.proxies[server]], chance)
+@pytest.mark.parametrize("server", [server for server in SERVERS if server != "consul"])
+async def test_the_network_to_a_server_breaks(cluster: Cluster, chance: random.Random, server: str) -> None:
+    async with under_load(cluster) as load:
+        for fault in chance.sample(NETWORK, len(NETWORK)):
+            for history in cluster.history.values():
+                history.fault = f"{server}: {fault}"
+            striking = network.FAULTS[fault]([cluster.proxies[server]], chance)
+            # Only who tells somebody asks Redis.
+            await asyncio.gather(striking, *([cluster.until_told()] if server == "redis" else []))
+            MATRIX.recovered(PROFILE, f"{server}: {fault}", await load.recovers())
 
 
 async def test_poison_messages(cluster: Cluster) -> None:

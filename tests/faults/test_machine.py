@@ -8,6 +8,7 @@ import contextlib
 import random
 import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,9 +81,13 @@ async def test_the_disk_is_full(tmp_path: Path, chance: random.Random) -> None:
 
 async def test_a_slow_disk(tmp_path: Path, chance: random.Random) -> None:
     async with ArmedServices(tmp_path) as services:
-        for signal in SIGNALS:
-            await services.restart(signal, "slow disk", FAULTS_SYNC=str(chance.uniform(0.1, 0.4)))
+        slow = {signal: chance.uniform(0.1, 0.4) for signal in SIGNALS}
+        for signal, seconds in slow.items():
+            await services.restart(signal, "slow disk", FAULTS_SYNC=str(seconds))
         await services.load.flows(10)
+        quickest = services.load.quickest
+        # Nothing is acknowledged before it is synced.
+        assert {lane: took for lane, took in quickest.items() if took < slow[lane.split()[0]]} == {}
         for signal in SIGNALS:
             # Amid a sync.
             services.services[signal].kill()
@@ -103,6 +108,8 @@ async def test_the_clock_jumps(tmp_path: Path, chance: random.Random) -> None:
             written.replace(clock)
             for signal in SIGNALS:
                 await services.recovers(fault, signal)
+                ahead = services.received_at(signal) - time.time()
+                assert ahead == pytest.approx(hours * _HOUR, abs=60), f"the clock of {signal} is not {fault}"
             # What it wrote at one time it reads back at another.
             signal = chance.choice(SIGNALS)
             services.services[signal].kill()
@@ -117,9 +124,8 @@ async def test_a_process_has_no_memory_left(tmp_path: Path, chance: random.Rando
         for name in chance.sample(SIGNALS, len(SIGNALS)):
 
             async def use_up(name: str = name) -> None:
-                async with little_memory(platform.pid(name)) as group, asyncio.timeout(60):
-                    while not group.kills:  # noqa: ASYNC110 (the kernel tells nobody)
-                        await asyncio.sleep(0.05)
+                async with little_memory(platform.pid(name)) as group:
+                    await group.until_kill()
 
             await platform.strike(f"{name} without memory", use_up)
 
