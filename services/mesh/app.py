@@ -121,14 +121,14 @@ class MeshApplication:
         self._follower = asyncio.create_task(follow(self._sets, watch, self._consul.service_prefix), name="mesh")
         serving = asyncio.create_task(self._grpc.served(), name="gRPC server")
         self._background = asyncio.create_task(until_one_ends(serving, self._follower), name="background")
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
         """Ends the streams; Envoy keeps what it was told."""
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        await self._health.enter_graceful_shutdown()
+        self._health.end()
         await self._servicer.close()
         if self._grpc is not None:
             await self._grpc.stop(_GRACE_SECONDS)

@@ -3,7 +3,6 @@ one of the tables: the insert is repeated, and nothing of it is missing or there
 
 from __future__ import annotations
 
-import math
 import sys
 import tempfile
 import time
@@ -168,42 +167,52 @@ async def test_points_that_have_gone_since_because_of_their_age_bring_nothing_ba
         assert await clickhouse.rows(count, timeout=30) == [{"n": ROWS // 2}]
 
 
-def valued(kind: str, number: int, value: float | None) -> tuple[Header, MetricColumns]:
-    """Insert n: points, or distributions, of moments that others have too, all with one value or sum."""
+def telling(kind: str, number: int, column: str, value: object) -> tuple[Header, MetricColumns]:
+    """Insert n: points, or distributions, of moments that others have too, all with the same in one column."""
     made = points(0)
-    samples = made.samples.drop_columns("value").append_column("value", pa.array([value] * ROWS, pa.float64()))
+    samples = made.samples.drop_columns("value")
+    values = pa.array([value] * ROWS, pa.list_(pa.uint64()) if isinstance(value, list) else pa.float64())
     if kind == "samples":
-        return header(number), MetricColumns(samples, made.distributions, made.series)
-    distributions = samples.rename_columns({"value": "sum"}).append_column("count", pa.array([1] * ROWS, pa.uint64()))
+        return header(number), MetricColumns(samples.append_column(column, values), made.distributions, made.series)
+    distributions = samples.append_column("count", pa.array([1] * ROWS, pa.uint64())).append_column(column, values)
     return header(number), MetricColumns(samples.slice(0, 0), distributions, made.series)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("kind", "values"), [("samples", [1.0, math.nan, -0.0, 0.0]), ("distributions", [1.0, math.nan, -0.0, None])]
+    ("kind", "column", "values"),
+    [
+        ("samples", "value", {"1": 1.0, "-0": -0.0, "0": 0.0}),
+        ("distributions", "sum", {"-0": -0.0, "0": 0.0, None: None}),
+        ("distributions", "bucket_counts", {"[1,0]": [1, 0], "[0,1]": [0, 1], "[]": []}),
+    ],
 )
 async def test_points_of_the_same_moments_as_others_are_missed_too(
-    engine: str, kind: str, values: list[float | None], request: pytest.FixtureRequest, tmp_path: Path
+    engine: str,
+    kind: str,
+    column: str,
+    values: dict[str | None, object],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    column = "value" if kind == "samples" else "sum"
-    made = [[valued(kind, number, value)] for number, value in enumerate(values)]
+    made = {text: [telling(kind, number, column, value)] for number, (text, value) in enumerate(values.items())}
     async with opened(dsn_of(engine, request, tmp_path)) as clickhouse:
         store = ClickHouseMetricStore(clickhouse, METRICS)
         await store.open()
-        for number, batches in enumerate(made):
-            await store.write(batches, f"token-{number}")
-        for number, value in enumerate(values):
+        for text, batches in made.items():
+            await store.write(batches, f"token-{text}")
+        for text, batches in made.items():
             await clickhouse.command(
-                f"ALTER TABLE airis.{kind} DELETE WHERE toString({column}) <=> {{value:Nullable(String)}} "
+                f"ALTER TABLE airis.{kind} DELETE WHERE toString({column}) <=> {{text:Nullable(String)}} "
                 "SETTINGS mutations_sync = 2",
-                {"value": None if value is None else f"{value:g}"},
+                {"text": text},
             )
             there = []
             for _ in range(3):
                 there.append((await clickhouse.rows(f"SELECT count() AS n FROM airis.{kind}", timeout=30))[0]["n"])
-                await store.write(made[number], f"token-{number}", is_repeated=True)
+                await store.write(batches, f"token-{text}", is_repeated=True)
             whole = len(values) * ROWS
-            assert there == [whole - ROWS, whole, whole], value
+            assert there == [whole - ROWS, whole, whole], text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the driver's file is used")

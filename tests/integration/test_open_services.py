@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -15,26 +16,32 @@ from services.shared.rpc.grpc_server import GrpcServer
 from services.shared.rpc.open_services import Health, serve_health, serve_reflection
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 NO_MESSAGE = b"\xff\xff\xff"
 
 
 @pytest.fixture
 async def health() -> Health:
     made = Health()
-    await made.set("airis.metrics.v1.MetricsService", NOT_SERVING)
+    made.set("airis.metrics.v1.MetricsService", NOT_SERVING)
     return made
 
 
 @pytest.fixture
-async def channel(health: Health) -> AsyncIterator[grpc.aio.Channel]:
-    server = GrpcServer(maximum_concurrent_rpcs=100)
-    serve_health(server, health)
-    serve_reflection(server, ["airis.metrics.v1.MetricsService"])
+async def server(health: Health) -> AsyncIterator[GrpcServer]:
+    made = GrpcServer(maximum_concurrent_rpcs=100)
+    serve_health(made, health)
+    serve_reflection(made, ["airis.metrics.v1.MetricsService"])
+    yield made
+    await made.stop(0)
+
+
+@pytest.fixture
+async def channel(server: GrpcServer) -> AsyncIterator[grpc.aio.Channel]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         yield opened
-    await server.stop(0)
 
 
 async def test_health_is_checked_listed_and_watched(channel: grpc.aio.Channel, health: Health) -> None:
@@ -47,9 +54,22 @@ async def test_health_is_checked_listed_and_watched(channel: grpc.aio.Channel, h
     }
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="airis.metrics.v1.MetricsService"))
     assert (await watch.read()).status == NOT_SERVING
-    await health.set("airis.metrics.v1.MetricsService", SERVING)
+    health.set("airis.metrics.v1.MetricsService", SERVING)
     assert (await watch.read()).status == SERVING
     watch.cancel()
+
+
+async def test_who_watches_is_told_that_the_server_stops_and_does_not_hold_it_up(
+    channel: grpc.aio.Channel, health: Health, server: GrpcServer
+) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", "none")]
+    assert [(await watch.read()).status for watch in watches] == [SERVING, SERVICE_UNKNOWN]
+    health.end()
+    health.set("", SERVING)
+    assert [[answer.status async for answer in watch] for watch in watches] == [[NOT_SERVING], []]
+    assert (await stub.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
+    await asyncio.wait_for(server.stop(60), 30)
 
 
 async def test_a_service_that_nobody_knows_is_not_found(channel: grpc.aio.Channel) -> None:

@@ -203,11 +203,11 @@ class RpcServer:
             await self.stop()
             raise _port_taken(at.http_port) from error
         for name in ("", *names):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
         """Says NOT_SERVING, takes no new calls, ends watches, and waits for other calls under way."""
-        await self._health.enter_graceful_shutdown()
+        self._health.end()
         self._watches.end()
         if self._grpc is not None:
             await self._grpc.stop(_GRACE_SECONDS)

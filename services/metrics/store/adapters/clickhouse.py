@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from services.metrics.config import MetricsConfig
 from services.metrics.model import (
+    DISTRIBUTION_COLUMNS,
     Aggregation,
     Capabilities,
     Kind,
@@ -42,7 +43,7 @@ _IDS_TABLE = "metric_known_ids"
 _POINT = "tenant, metric, series_id, timestamp"
 _SAMPLES = Source(
     "samples",
-    # A series may have several points at a moment. By its bits, as no two NaN are equal.
+    # A series may have several points at a moment. By its bits, as 0 and -0 are equal and not the same.
     f"{_POINT}, reinterpretAsUInt64(value)",
     "timestamp",
     tuple(
@@ -52,7 +53,9 @@ _SAMPLES = Source(
         for step, start in (("1m", "toStartOfMinute"), ("1h", "toStartOfHour"))
     ),
 )
-_DISTRIBUTIONS = Source("distributions", f"{_POINT}, count, reinterpretAsUInt64(ifNull(sum, 0))", "timestamp")
+_DISTRIBUTIONS = Source(
+    "distributions", f"{_POINT}, cityHash64(toString(({', '.join(DISTRIBUTION_COLUMNS)})))", "timestamp"
+)
 
 _MAX_POINTS = 1_000_000
 _MAX_DISTRIBUTION_POINTS = 200_000
