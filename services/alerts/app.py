@@ -178,18 +178,13 @@ class AlertsApplication:
         self._queries = alerts = AlertQueries(PostgresAlertStore(database), silences, signal, config)
         servicer = AlertServicer(
             Methods(
-                rules=ResourceEndpoint(convert.RULES, ResourceQueries(rules, checks.check_rule, new_id), clock),
-                silences=ResourceEndpoint(
-                    convert.SILENCES, ResourceQueries(silences, checks.check_silence, new_id), clock
-                ),
+                rules=ResourceEndpoint(convert.RULES, ResourceQueries(rules, checks.check_rule, new_id)),
+                silences=ResourceEndpoint(convert.SILENCES, ResourceQueries(silences, checks.check_silence, new_id)),
                 channels=ResourceEndpoint(
                     convert.CHANNELS,
                     ResourceQueries(channels, lambda channel: checks.check_channel(channel, config), new_id),
-                    clock,
                 ),
-                policies=ResourceEndpoint(
-                    convert.POLICIES, ResourceQueries(policies, checks.check_policy, new_id), clock
-                ),
+                policies=ResourceEndpoint(convert.POLICIES, ResourceQueries(policies, checks.check_policy, new_id)),
                 alerts=alerts,
                 trials=RuleTrials(rules, signals, clock, config),
             )
@@ -279,11 +274,11 @@ class AlertsApplication:
         poster = HttpPoster(config.notification_timeout, self._clock, allow_local=config.allow_local_targets)
         self._resources.push_async_callback(poster.close)
         senders: dict[type[Target], TargetSender] = {
-            WebhookTarget: WebhookSender(poster, self._clock),
+            WebhookTarget: WebhookSender(poster),
             SlackTarget: SlackSender(poster),
         }
         if config.mail is not None:
-            email = EmailSender(config.mail, self._clock, config.notification_timeout)
+            email = EmailSender(config.mail, config.notification_timeout)
             self._resources.push_async_callback(email.close)
             senders[EmailTarget] = email
         return senders

@@ -36,7 +36,7 @@ class AlertsConfig(BaseModel):
         grpc_port: Where gRPC is served.
         http_port: Where `/metrics`, `/healthz` and `/readyz` are served.
         postgres_pool_size: The greatest number of connections, beside one that hears of new events.
-        postgres_timeout: After which a statement is given up.
+        postgres_timeout: After which a statement is given up; a transaction, after twice as long.
         metrics_target: Where MetricsService is, as `host:port`; empty: beside this service.
         logs_target: Where LogService is, as `host:port`; empty: beside this service.
         signals_token_file: The file of the token with which Metrics and Logs are asked, each time on behalf of the

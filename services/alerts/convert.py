@@ -50,13 +50,13 @@ class ResourceCodec(Generic[ResourceT]):
     Attributes:
         field: What requests call it.
         collection: The first part of its names.
-        read: Makes the domain type; the moment stands for an absent time that means now.
+        read: Makes the domain type.
         write: Makes the message, with what is secret only if asked for.
     """
 
     field: str
     collection: str
-    read: Callable[[Any, datetime], ResourceT]
+    read: Callable[[Any], ResourceT]
     write: Callable[[ResourceT, bool], Any]
 
 
@@ -78,6 +78,10 @@ def timestamp(moment: datetime) -> Timestamp:
     result = Timestamp()
     result.FromDatetime(moment)
     return result
+
+
+def _optional(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else timestamp(moment)
 
 
 def _duration(length: timedelta) -> Duration:
@@ -120,8 +124,8 @@ def _resource_fields(resource: Resource, collection: str) -> dict[str, Any]:
     return {
         "name": f"{collection}/{resource.id}",
         "etag": resource.etag,
-        "create_time": None if resource.create_time is None else timestamp(resource.create_time),
-        "update_time": None if resource.update_time is None else timestamp(resource.update_time),
+        "create_time": _optional(resource.create_time),
+        "update_time": _optional(resource.update_time),
     }
 
 
@@ -158,7 +162,7 @@ def _write_condition(condition: Condition) -> Any:
     )
 
 
-def _read_rule(message: Any, now: datetime) -> AlertRule:
+def _read_rule(message: Any) -> AlertRule:
     policy = message.escalation_policy
     return AlertRule(
         display_name=message.display_name,
@@ -205,12 +209,12 @@ def _write_rule(rule: AlertRule, _: bool) -> Any:
     )
 
 
-def _read_silence(message: Any, now: datetime) -> Silence:
+def _read_silence(message: Any) -> Silence:
     if not message.HasField("end_time"):
         raise _invalid("end_time", "is required")
     return Silence(
         filter=message.filter,
-        start_time=_moment(message.start_time, "start_time") if message.HasField("start_time") else now,
+        start_time=_moment(message.start_time, "start_time") if message.HasField("start_time") else None,
         end_time=_moment(message.end_time, "end_time"),
         comment=message.comment,
         author=message.author,
@@ -221,14 +225,14 @@ def _write_silence(silence: Silence, _: bool) -> Any:
     return pb.Silence(
         **_resource_fields(silence, "silences"),
         filter=silence.filter,
-        start_time=timestamp(silence.start_time),
+        start_time=_optional(silence.start_time),
         end_time=timestamp(silence.end_time),
         comment=silence.comment,
         author=silence.author,
     )
 
 
-def _read_channel(message: Any, now: datetime) -> Channel:
+def _read_channel(message: Any) -> Channel:
     name = message.display_name
     match message.WhichOneof("target"):
         case "email":
@@ -259,7 +263,7 @@ def _write_channel(channel: Channel, with_secrets: bool) -> Any:
     return message
 
 
-def _read_policy(message: Any, now: datetime) -> EscalationPolicy:
+def _read_policy(message: Any) -> EscalationPolicy:
     return EscalationPolicy(
         display_name=message.display_name,
         steps=tuple(
@@ -296,10 +300,6 @@ POLICIES = ResourceCodec("escalation_policy", "escalationPolicies", _read_policy
 
 def write_alert(alert: Alert) -> Any:
     """An alert as it is sent."""
-
-    def optional(moment: datetime | None) -> Timestamp | None:
-        return None if moment is None else timestamp(moment)
-
     return pb.Alert(
         name=f"alerts/{alert.id}",
         rule=f"alertRules/{alert.rule}",
@@ -309,9 +309,9 @@ def write_alert(alert: Alert) -> Any:
         labels=alert.labels,
         value=alert.value,
         start_time=timestamp(alert.start_time),
-        fire_time=optional(alert.fire_time),
-        resolve_time=optional(alert.resolve_time),
-        acknowledge_time=optional(alert.acknowledge_time),
+        fire_time=_optional(alert.fire_time),
+        resolve_time=_optional(alert.resolve_time),
+        acknowledge_time=_optional(alert.acknowledge_time),
         acknowledged_by=alert.acknowledged_by,
         silenced=alert.silenced,
     )

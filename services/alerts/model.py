@@ -143,10 +143,14 @@ class AlertRule(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence(Resource):
-    """A time in which matching alerts tell nobody: from `start_time` on, before `end_time`."""
+    """A time in which matching alerts tell nobody: from `start_time` on, before `end_time`.
+
+    Attributes:
+        start_time: None: when it is stored, by the store's clock.
+    """
 
     filter: str = ""
-    start_time: datetime
+    start_time: datetime | None = None
     end_time: datetime
     comment: str = ""
     author: str = ""

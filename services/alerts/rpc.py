@@ -16,7 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from services.alerts import convert
 from services.alerts.convert import ResourceCodec, resource_id
 from services.alerts.matching import rule_filter
-from services.alerts.model import AlertRule, Channel, Clock, EscalationPolicy, Resource, Silence
+from services.alerts.model import AlertRule, Channel, EscalationPolicy, Resource, Silence
 from services.alerts.query import AlertQueries, Page, ResourceQueries, RuleTrials
 from services.shared.errors import InvalidArgumentError, UnimplementedError
 from services.shared.rpc.context import tenant
@@ -33,14 +33,13 @@ _ALL = "-"
 class ResourceEndpoint(Generic[ResourceT]):
     """The five methods of one kind of resource."""
 
-    def __init__(self, codec: ResourceCodec[ResourceT], queries: ResourceQueries[ResourceT], clock: Clock) -> None:
+    def __init__(self, codec: ResourceCodec[ResourceT], queries: ResourceQueries[ResourceT]) -> None:
         self._codec = codec
         self._queries = queries
-        self._clock = clock
 
     async def create(self, owner: str, message: Any, identifier: str) -> Any:
         with _violations_within(self._codec.field):
-            resource = self._codec.read(without_servers_own(message), self._clock())
+            resource = self._codec.read(without_servers_own(message))
             return self._write(await self._queries.create(owner, resource, identifier))
 
     async def get(self, owner: str, name: str) -> Any:
@@ -57,7 +56,7 @@ class ResourceEndpoint(Generic[ResourceT]):
             message = merge(self._codec.write(old, True), patch, request.update_mask)
             # The request had only a part; the rules of the contract are for the whole.
             validate(message)
-            return self._codec.read(message, self._clock())
+            return self._codec.read(message)
 
         with _violations_within(self._codec.field):
             return self._write(await self._queries.update(owner, self._id(patch.name), patch.etag, change))

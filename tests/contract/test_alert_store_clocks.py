@@ -5,18 +5,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
+from airis.alerts.v1 import alerts_pb2 as pb
 from fakes.alert_world import START, World, open_world
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.alerts.config import AlertsConfig
+from services.alerts.convert import timestamp
 from services.alerts.evaluate import GroupKey
-from services.alerts.model import Condition, Source
+from services.alerts.model import Condition, Silence, Source, WebhookTarget
 from services.alerts.notify.delivery import DeliveryError
+from services.alerts.notify.http import HttpPoster
+from services.alerts.notify.webhook import WebhookSender
 from services.alerts.state import Group, Step
 from services.alerts.store.adapters.postgres import postgres_time
 from services.alerts.store.port import DueRule
+from services.shared.errors import InvalidArgumentError
 
 AHEAD = 9 * 3600.0
 LEASE = timedelta(seconds=4)
@@ -311,3 +317,73 @@ async def test_a_replica_whose_clock_is_wrong_forgets_no_notification_too_soon(w
     assert await replica.outbox.prune(retention) == 0
     world.clock.advance(1)
     assert await replica.outbox.prune(retention) == 2
+
+
+@wrong_clocks
+async def test_a_silence_without_a_start_begins_at_once_whatever_the_replicas_clock(world: World, ahead: float) -> None:
+    replica = world.replica(ahead)
+    message = pb.Silence(end_time=timestamp(START + timedelta(seconds=60)))
+    created = await replica.silence_endpoint.create(replica.tenant, message, "quiet")
+    assert created.start_time.ToDatetime(UTC) == START
+    assert [silence.id for silence in await world.silences.active()] == ["quiet"]
+
+
+@wrong_clocks
+async def test_a_silence_whose_start_is_taken_away_begins_at_once_whatever_the_replicas_clock(
+    world: World, ahead: float
+) -> None:
+    replica = world.replica(ahead)
+    later = START + timedelta(hours=1)
+    await world.silences.create(Silence(id="quiet", start_time=later, end_time=later + timedelta(hours=1)))
+    world.clock.advance(5)
+    patch = pb.Silence(name="silences/quiet")
+    request = pb.UpdateSilenceRequest(silence=patch, update_mask=FieldMask(paths=["start_time"]))
+    updated = await replica.silence_endpoint.update(replica.tenant, patch, request)
+    assert updated.start_time.ToDatetime(UTC) == START + timedelta(seconds=5)
+    assert [silence.id for silence in await world.silences.active()] == ["quiet"]
+
+
+@wrong_clocks
+async def test_a_silence_that_would_end_before_it_begins_is_refused_whatever_the_replicas_clock(
+    world: World, ahead: float
+) -> None:
+    replica = world.replica(ahead)
+    over = pb.Silence(name="silences/quiet", end_time=timestamp(START))
+    with pytest.raises(InvalidArgumentError) as creation:
+        await replica.silence_endpoint.create(replica.tenant, over, "quiet")
+    assert await world.silences.list("", 10) == []
+    kept = await world.add_silence(60)
+    request = pb.UpdateSilenceRequest(silence=over, update_mask=FieldMask(paths=["start_time", "end_time"]))
+    with pytest.raises(InvalidArgumentError) as update:
+        await replica.silence_endpoint.update(replica.tenant, over, request)
+    assert await world.silences.get("quiet") == kept
+    for refused in (creation, update):
+        assert [violation.field for violation in refused.value.violations] == ["silence.end_time"]
+
+
+class FakePoster(HttpPoster):
+    """Keeps the headers of what it is told to post, and fails."""
+
+    def __init__(self) -> None:
+        self.headers: list[Mapping[str, str]] = []
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.headers.append(headers)
+        raise DeliveryError("answered 503")
+
+
+@wrong_clocks
+async def test_each_attempt_at_a_webhook_is_signed_with_its_time_whatever_the_replicas_clock(
+    world: World, ahead: float
+) -> None:
+    poster = FakePoster()
+    sender = world.replica(ahead).new_sender({WebhookTarget: WebhookSender(poster)})
+    await world.add_channel(secret="s3cret")
+    await world.add_rule(channels=("ops",))
+    world.signals.set("cpu", 95)
+    await world.evaluate()
+    assert await sender.run_once() == 1
+    world.clock.advance(60)
+    assert await sender.run_once() == 1
+    start = int(START.timestamp())
+    assert [int(headers["X-Airis-Timestamp"]) - start for headers in poster.headers] == [0, 60]

@@ -11,7 +11,8 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from services.alerts.checks import check_rule
+from services.alerts import convert
+from services.alerts.checks import check_rule, check_silence
 from services.alerts.config import AlertsConfig
 from services.alerts.evaluate import Reading, group_key
 from services.alerts.ids import TimeOrderedIds
@@ -26,6 +27,7 @@ from services.alerts.model import (
 )
 from services.alerts.notify.delivery import DeliveryError, NoSentMarks, Notifier
 from services.alerts.query import AlertQueries, ResourceQueries
+from services.alerts.rpc import ResourceEndpoint
 from services.alerts.store.adapters.postgres import AskTime, Postgres, migrate, open_pool
 from services.alerts.store.adapters.postgres_alerts import PostgresAlertStore
 from services.alerts.store.adapters.postgres_outbox import PostgresOutbox
@@ -109,7 +111,7 @@ class FakeSender:
         self.sent: list[tuple[str, Mapping[str, Any]]] = []
         self.failures: list[DeliveryError] = []
 
-    async def send(self, target: Any, key: str, payload: Mapping[str, Any]) -> None:
+    async def send(self, target: Any, key: str, payload: Mapping[str, Any], at: datetime) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.sent.append((key, payload))
@@ -156,6 +158,9 @@ class World:
         alerts = PostgresAlertStore(self.database)
         self.alerts = self._own(alerts)
         self.rule_queries = self._own(ResourceQueries(self.all_rules, check_rule, self.new_id))
+        self.silence_endpoint = ResourceEndpoint(
+            convert.SILENCES, ResourceQueries(self.all_silences, check_silence, self.new_id)
+        )
         self.alert_queries = self._own(AlertQueries(alerts, self.all_silences, self.signal, self.config))
         self.evaluator = self.new_evaluator()
         self.sender = self.new_sender({WebhookTarget: self.sender_fake})

@@ -214,11 +214,11 @@ class Decoders:
                 alerts.resource_id(message.name, codec.collection)
                 message = merge(_existing(field), message, request.update_mask)
                 validate(message)
-            resource: Any = codec.read(without_servers_own(message), now)
+            resource: Any = codec.read(without_servers_own(message))
             _CHECKS[field](resource)
             written = codec.write(replace(resource, id="x", create_time=now, update_time=now), True)
             # Exact enough: what is kept reads as what was sent.
-            codec.read(type(message).FromString(written.SerializeToString()), now)
+            codec.read(type(message).FromString(written.SerializeToString()))
         for field, collection in (("name", "alertRules"), ("parent", "alerts")):
             if field in request.DESCRIPTOR.fields_by_name:
                 alerts.resource_id(getattr(request, field), collection, field)

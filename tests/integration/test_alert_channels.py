@@ -35,8 +35,11 @@ PAYLOAD: dict[str, Any] = json.loads(
 )
 
 
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
 def clock() -> datetime:
-    return datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+    return NOW
 
 
 @asynccontextmanager
@@ -70,13 +73,13 @@ async def test_a_webhook_is_signed_over_its_time_and_body(poster: HttpPoster) ->
         return web.Response(status=204)
 
     async with http_server(answer) as url:
-        await WebhookSender(poster, clock).send(WebhookTarget(url, "s3cret"), "key-1", PAYLOAD)
-        await WebhookSender(poster, clock).send(WebhookTarget(url), "key-2", PAYLOAD)
+        await WebhookSender(poster).send(WebhookTarget(url, "s3cret"), "key-1", PAYLOAD, NOW)
+        await WebhookSender(poster).send(WebhookTarget(url), "key-2", PAYLOAD, NOW)
     (request, body), (unsigned, _) = seen
     assert json.loads(body) == PAYLOAD
     assert request.headers["Idempotency-Key"] == "key-1"
-    assert request.headers["X-Airis-Timestamp"] == str(int(clock().timestamp()))
-    expected = hmac.new(b"s3cret", str(int(clock().timestamp())).encode() + b"." + body, sha256)
+    assert request.headers["X-Airis-Timestamp"] == str(int(NOW.timestamp()))
+    expected = hmac.new(b"s3cret", str(int(NOW.timestamp())).encode() + b"." + body, sha256)
     assert request.headers["X-Airis-Signature"] == f"sha256={expected.hexdigest()}"
     assert "X-Airis-Signature" not in unsigned.headers
 
@@ -97,7 +100,7 @@ async def test_an_answer_says_whether_another_attempt_makes_sense(
 
     async with http_server(answer) as url:
         with pytest.raises(DeliveryError) as caught:
-            await WebhookSender(poster, clock).send(WebhookTarget(url), "key", PAYLOAD)
+            await WebhookSender(poster).send(WebhookTarget(url), "key", PAYLOAD, NOW)
     assert (caught.value.permanent, caught.value.retry_after) == (permanent, 7.0)
     assert str(status) in str(caught.value)
     assert url not in str(caught.value)
@@ -147,7 +150,7 @@ async def test_slack_gets_words_without_links_or_mentions(poster: HttpPoster) ->
 
     alert = {**PAYLOAD["alert"], "displayName": "<!channel> & more"}
     async with http_server(answer) as url:
-        await SlackSender(poster).send(SlackTarget(url), "key", {**PAYLOAD, "alert": alert})
+        await SlackSender(poster).send(SlackTarget(url), "key", {**PAYLOAD, "alert": alert}, NOW)
     text = bodies[0]["text"]
     assert text.startswith("[FIRING] CRITICAL: &lt;!channel&gt; &amp; more\n")
     assert "host: web-1" in text
@@ -181,7 +184,7 @@ def mail_host() -> Iterator[Callable[..., EmailSender]]:
         controller = Controller(host, hostname="127.0.0.1", port=port)
         controller.start()
         controllers.append(controller)
-        return EmailSender(MailConfig(host="127.0.0.1", port=port, sender="airis@example.com"), clock, timeout)
+        return EmailSender(MailConfig(host="127.0.0.1", port=port, sender="airis@example.com"), timeout)
 
     yield start
     for controller in controllers:
@@ -195,7 +198,7 @@ async def test_a_mail_says_what_happened_in_any_language_with_a_steady_id(
     sender = mail_host(host)
     alert = {**PAYLOAD["alert"], "displayName": "결제가\r\nBcc: evil@example.com 느림"}
     for _ in range(2):
-        await sender.send(EmailTarget(("a@example.com", "b@example.com")), "key", {**PAYLOAD, "alert": alert})
+        await sender.send(EmailTarget(("a@example.com", "b@example.com")), "key", {**PAYLOAD, "alert": alert}, NOW)
     await sender.close()
     from email import message_from_bytes, policy
 
@@ -203,6 +206,7 @@ async def test_a_mail_says_what_happened_in_any_language_with_a_steady_id(
     assert host.envelopes[0].rcpt_tos == ["a@example.com", "b@example.com"]
     assert first["Subject"] == "[FIRING] CRITICAL: 결제가 Bcc: evil@example.com 느림"
     assert first["Bcc"] is None
+    assert first["Date"].datetime == NOW
     assert first["Message-ID"] == second["Message-ID"]
     assert "Value: 97.5" in first.get_content()
 
@@ -216,10 +220,10 @@ async def test_a_mail_host_that_refuses_addresses_is_believed(
     sender = mail_host(MailHost(refuse, code))
     to = EmailTarget(("a@example.com",) if refuse != "b" else ("a@example.com", "b@example.com"))
     if permanent is None:
-        await sender.send(to, "key", PAYLOAD)
+        await sender.send(to, "key", PAYLOAD, NOW)
     else:
         with pytest.raises(DeliveryError) as caught:
-            await sender.send(to, "key", PAYLOAD)
+            await sender.send(to, "key", PAYLOAD, NOW)
         assert caught.value.permanent is permanent
     await sender.close()
 
@@ -239,7 +243,7 @@ async def test_an_attempt_at_a_mail_ends_in_its_time_however_many_answers_are_sl
     sender = mail_host(host, 1)
     began = time.monotonic()
     with pytest.raises(DeliveryError, match="did not answer in time") as caught:
-        await sender.send(EmailTarget(tuple(f"{name}@example.com" for name in range(20))), "key", PAYLOAD)
+        await sender.send(EmailTarget(tuple(f"{name}@example.com" for name in range(20))), "key", PAYLOAD, NOW)
     # An attempt is given up after 1.5 times its time, and made again: what went on would come twice.
     assert time.monotonic() - began < 1.4
     assert not caught.value.permanent
@@ -250,9 +254,9 @@ async def test_an_attempt_at_a_mail_ends_in_its_time_however_many_answers_are_sl
 async def test_a_mail_host_that_is_gone_may_be_tried_again() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        sender = EmailSender(MailConfig(host="127.0.0.1", port=listener.getsockname()[1]), clock, 1)
+        sender = EmailSender(MailConfig(host="127.0.0.1", port=listener.getsockname()[1]), 1)
         with pytest.raises(DeliveryError) as caught:
-            await sender.send(EmailTarget(("a@example.com",)), "key", PAYLOAD)
+            await sender.send(EmailTarget(("a@example.com",)), "key", PAYLOAD, NOW)
     await sender.close()
     assert not caught.value.permanent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from services.alerts.model import Channel, Target
@@ -28,13 +29,14 @@ class DeliveryError(Exception):
 class TargetSender(Protocol):
     """Tells one kind of channel."""
 
-    async def send(self, target: Any, key: str, payload: Mapping[str, Any]) -> None:
+    async def send(self, target: Any, key: str, payload: Mapping[str, Any], at: datetime) -> None:
         """Sends once.
 
         Args:
             target: The target, of the kind that this sender is registered for.
             key: The same in every attempt at this notification, for receivers that see it twice.
             payload: See `services.alerts.message`.
+            at: When this attempt began, by the clock of the store.
 
         Raises:
             DeliveryError: It did not arrive, as far as can be known.
@@ -121,7 +123,7 @@ class Notifier:
         sender = self._senders.get(type(target))
         if sender is None:
             raise DeliveryError("this server is not configured for this kind of channel", permanent=True)
-        await sender.send(target, delivery.entry.key, delivery.entry.payload)
+        await sender.send(target, delivery.entry.key, delivery.entry.payload, delivery.entry.take_time)
         return delivery
 
     async def _remember(self, delivery: Delivery) -> Delivery:

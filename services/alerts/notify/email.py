@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
 
 from services.alerts.config import MailConfig
-from services.alerts.model import Clock, EmailTarget
+from services.alerts.model import EmailTarget
 from services.alerts.notify.delivery import DeliveryError
 from services.alerts.notify.text import body, subject
 
@@ -31,15 +32,14 @@ class EmailSender:
         timeout: Seconds for a whole attempt.
     """
 
-    def __init__(self, config: MailConfig, clock: Clock, timeout: float) -> None:
+    def __init__(self, config: MailConfig, timeout: float) -> None:
         self._config = config
-        self._clock = clock
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="alert-mail")
 
-    async def send(self, target: EmailTarget, key: str, payload: Mapping[str, Any]) -> None:
+    async def send(self, target: EmailTarget, key: str, payload: Mapping[str, Any], at: datetime) -> None:
         """See `TargetSender`."""
-        message = self._message(target, key, payload)
+        message = self._message(target, key, payload, at)
         ends = time.monotonic() + self._timeout
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._send, message, list(target.to), ends)
@@ -48,12 +48,12 @@ class EmailSender:
         """Begins nothing more; what is being sent ends within its timeouts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _message(self, target: EmailTarget, key: str, payload: Mapping[str, Any]) -> EmailMessage:
+    def _message(self, target: EmailTarget, key: str, payload: Mapping[str, Any], at: datetime) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._config.sender
         message["To"] = ", ".join(target.to)
         message["Subject"] = subject(payload)
-        message["Date"] = format_datetime(self._clock())
+        message["Date"] = format_datetime(at)
         message["Message-ID"] = f"<{hashlib.sha256(key.encode()).hexdigest()[:40]}@airis.alerts>"
         message["X-Airis-Idempotency-Key"] = key
         message["Auto-Submitted"] = "auto-generated"

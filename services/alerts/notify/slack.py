@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from services.alerts.model import SlackTarget
@@ -17,7 +18,7 @@ class SlackSender:
     def __init__(self, poster: HttpPoster) -> None:
         self._poster = poster
 
-    async def send(self, target: SlackTarget, key: str, payload: Mapping[str, Any]) -> None:
+    async def send(self, target: SlackTarget, key: str, payload: Mapping[str, Any], at: datetime) -> None:
         """See `TargetSender`. Slack knows no idempotency key: an attempt whose answer is lost may show twice."""
         content = json.dumps({"text": _escaped(body(payload))}, ensure_ascii=False).encode()
         await self._poster.post(target.url, content, {"Content-Type": "application/json"})

@@ -188,7 +188,8 @@ class AlertStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A notification to send: its idempotency key, the channel, what to say and how often it was tried."""
+    """A notification to send: its idempotency key, the channel, what to say, how often it was tried, and when it was
+    taken."""
 
     tenant: str
     key: str
@@ -196,6 +197,7 @@ class OutboxEntry:
     channel: str
     payload: Mapping[str, Any]
     attempts: int
+    take_time: datetime
 
 
 class Outbox(Protocol):
@@ -242,6 +244,8 @@ class SilenceStore(ResourceStore[Silence], Protocol):
     """Silences. Of each tenant only so many may not have ended.
 
     To create one, or to make one that had ended last longer, raises `FailedPreconditionError` beyond that number.
+    One that is created or updated without `start_time` begins at that moment; one that would not end after it begins
+    raises `InvalidArgumentError`.
     """
 
     async def active(self, tenant: str) -> Sequence[Silence]:

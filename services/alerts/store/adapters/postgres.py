@@ -21,7 +21,7 @@ _CONNECT_SECONDS = 5.0
 # So long PostgreSQL goes on with a client whose machine is gone, and its locks: about a minute.
 _KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 _HAS_TRANSACTION_TIMEOUT = 17
-# Of its statements, each may take that of a statement.
+# All statements of a transaction together may take so many times what one may.
 _TRANSACTION_TIMEOUTS = 2
 _UNREACHABLE = (
     OSError,
@@ -135,11 +135,13 @@ async def _limits(dsn: str, command_timeout: float) -> dict[str, str]:
     """How long a replica that stands still amid a transaction may keep its locks from the others."""
     connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
     version = connection.get_server_version().major
-    await connection.close()
+    # It has nothing to end, and a server that stands still would not answer.
+    connection.terminate()
     between = {"idle_in_transaction_session_timeout": str(round(command_timeout * 1000))}
     if version < _HAS_TRANSACTION_TIMEOUT:
         return between
-    # Also amid a statement, of which PostgreSQL has the text and not yet the parameters: no other timeout counts there.
+    # Also amid a statement, of which PostgreSQL has the text and not yet the parameters. The driver asks it to flush
+    # there, and does not expect the error that the timeout of a statement would be.
     return {**between, "transaction_timeout": str(round(_TRANSACTION_TIMEOUTS * command_timeout * 1000))}
 
 

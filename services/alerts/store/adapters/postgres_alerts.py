@@ -96,7 +96,7 @@ class PostgresAlertStore:
             happened = await append(connection, tenant, [by_hand(alert, kind, now, actor, comment)])
             if alert.fire_time is not None:
                 description = rule["spec"].get("description", "") if rule else ""
-                await enqueue(connection, tenant, happened, (), description, is_silenced, now)
+                await enqueue(connection, tenant, happened, (), description, is_silenced)
         return happened[0][1]
 
     async def events(self, tenant: str, alert: str, after: int, limit: int) -> Sequence[AlertEvent]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import datetime
 from typing import Any
 
 from services.alerts.message import idempotency_key, payload
@@ -94,27 +93,32 @@ async def append(connection: Any, tenant: str, events: Sequence[AlertEvent]) -> 
         )
     }
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _EVENT_LOCK, tenant)
-    insert = await connection.prepare(
+    # However many they are, only the last answer is waited for: what a transaction may take is limited. PostgreSQL adds
+    # and numbers them one after the other.
+    rows = await connection.fetchmany(
         f"INSERT INTO alert_events (tenant, {_EVENT_COLUMNS}) "  # noqa: S608
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING number"
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING number",
+        [
+            (
+                tenant,
+                event.alert,
+                event.kind,
+                event.event_time,
+                event.value,
+                event.rule,
+                event.display_name,
+                event.severity,
+                event.labels,
+                event.actor,
+                event.comment,
+            )
+            for event in events
+        ],
     )
     result = []
-    for event in events:
-        number = await insert.fetchval(
-            tenant,
-            event.alert,
-            event.kind,
-            event.event_time,
-            event.value,
-            event.rule,
-            event.display_name,
-            event.severity,
-            event.labels,
-            event.actor,
-            event.comment,
-        )
+    for event, row in zip(events, rows, strict=True):
         alerts[event.alert] = project(alerts.get(event.alert), event)
-        result.append((replace(event, number=number), alerts[event.alert]))
+        result.append((replace(event, number=row["number"]), alerts[event.alert]))
     await connection.executemany(UPSERT_ALERT, [alert_row(tenant, alerts[id]) for id in ids])  # noqa: A001
     await connection.execute("SELECT pg_notify($1, $2)", EVENT_CHANNEL, tenant)
     return result
@@ -127,59 +131,54 @@ async def enqueue(
     channels: Sequence[str],
     description: str,
     is_silenced: IsSilenced,
-    now: datetime,
 ) -> None:
-    """Writes the notifications of events that have just been added.
+    """Writes the notifications of events that have just been added, of each alert one.
 
     That an alert fired is told to the rule's channels; that it is resolved, to those who were told that it
     fired. Under a silence both are held back.
-
-    Args:
-        now: The time of the store. That of an event may be a replica's own, which may be wrong.
     """
+    told = await _withdraw(connection, tenant, [event for event, _ in happened if event.kind is EventKind.RESOLVED])
+    rows = []
     for event, alert in happened:
         if event.kind is EventKind.FIRING:
-            told = list(channels)
+            to = channels
         elif event.kind is EventKind.RESOLVED:
-            told = await _withdraw(connection, tenant, event)
+            to = told.get(event.alert, ())
         else:
             continue
-        status = "HELD" if told and is_silenced(alert) else "PENDING"
-        keys = [idempotency_key(event, channel) for channel in told]
+        status = "HELD" if to and is_silenced(alert) else "PENDING"
+        for channel in to:
+            key = idempotency_key(event, channel)
+            body = payload(alert, event, description, key)
+            rows.append((tenant, key, event.number, event.alert, channel, event.kind, status, body, event.event_time))
+    if rows:
         await connection.executemany(
             "INSERT INTO outbox (tenant, key, event_number, alert_id, channel_id, kind, status, payload, "
             "next_attempt_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            [
-                (
-                    tenant,
-                    key,
-                    event.number,
-                    event.alert,
-                    channel,
-                    event.kind,
-                    status,
-                    payload(alert, event, description, key),
-                    now,
-                )
-                for key, channel in zip(keys, told, strict=True)
-            ],
+            rows,
         )
 
 
-async def _withdraw(connection: Any, tenant: str, event: AlertEvent) -> list[str]:
-    """Drops what is still held back of an alert that ends; gives the channels to tell of its end."""
+async def _withdraw(connection: Any, tenant: str, events: Sequence[AlertEvent]) -> dict[str, Sequence[str]]:
+    """Drops what is still held back of alerts that end; gives for each the channels to tell of its end."""
+    if not events:
+        return {}
+    # In one statement: before PostgreSQL has statistics, each of many would look through all that the tenant has held
+    # back.
     await connection.execute(
-        "UPDATE outbox SET status = 'DROPPED', finish_time = $3 "
-        "WHERE tenant = $1 AND alert_id = $2 AND status = 'HELD'",
+        "UPDATE outbox SET status = 'DROPPED', finish_time = ended.at "
+        "FROM unnest($2::text[], $3::timestamptz[]) AS ended (alert_id, at) "
+        "WHERE outbox.tenant = $1 AND outbox.alert_id = ended.alert_id AND outbox.status = 'HELD'",
         tenant,
-        event.alert,
-        event.event_time,
+        [event.alert for event in events],
+        [event.event_time for event in events],
     )
     rows = await connection.fetch(
-        "SELECT DISTINCT channel_id FROM outbox WHERE tenant = $1 AND alert_id = $2 AND kind = $3 "
-        "AND status IN ('PENDING', 'SENT') ORDER BY channel_id",
+        "SELECT alert_id, array_agg(DISTINCT channel_id ORDER BY channel_id) AS channels FROM outbox "
+        "WHERE tenant = $1 AND alert_id = ANY($2::text[]) AND kind = $3 AND status IN ('PENDING', 'SENT') "
+        "GROUP BY alert_id",
         tenant,
-        event.alert,
+        [event.alert for event in events],
         EventKind.FIRING,
     )
-    return [row["channel_id"] for row in rows]
+    return {row["alert_id"]: row["channels"] for row in rows}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from services.alerts.model import AlertState, EventKind
 from services.alerts.state import by_hand
@@ -62,7 +61,9 @@ class PostgresOutbox:
             rows = await connection.fetch(_TAKE, now, limit, self._turns.last, now + lease)
         self._turns.taken(rows)
         return [
-            OutboxEntry(row["tenant"], row["key"], row["alert_id"], row["channel_id"], row["payload"], row["attempts"])
+            OutboxEntry(
+                row["tenant"], row["key"], row["alert_id"], row["channel_id"], row["payload"], row["attempts"], now
+            )
             for row in rows
         ]
 
@@ -99,14 +100,19 @@ class PostgresOutbox:
                 "ORDER BY outbox.event_number FOR UPDATE OF outbox SKIP LOCKED",
                 tenant,
             )
-            ready: list[str] = []
+            ready, over = [], []
             for row in rows:
                 alert = alert_from(row)
-                over = row["kind"] == EventKind.FIRING and alert.state is not AlertState.FIRING
-                if over:
-                    await self._drop(connection, tenant, row["key"], now)
+                if row["kind"] == EventKind.FIRING and alert.state is not AlertState.FIRING:
+                    over.append(row["key"])
                 elif not is_silenced(alert):
                     ready.append(row["key"])
+            await connection.execute(
+                "UPDATE outbox SET status = 'DROPPED', finish_time = $3 WHERE tenant = $1 AND key = ANY($2::text[])",
+                tenant,
+                over,
+                now,
+            )
             await connection.execute(
                 "UPDATE outbox SET status = 'PENDING', next_attempt_at = $3 "
                 "WHERE tenant = $1 AND key = ANY($2::text[])",
@@ -125,14 +131,6 @@ class PostgresOutbox:
                 await self._database.now(connection) - retention,
             )
         return int(done.rpartition(" ")[2])
-
-    async def _drop(self, connection: Any, tenant: str, key: str, at: datetime) -> None:
-        await connection.execute(
-            "UPDATE outbox SET status = 'DROPPED', finish_time = $3 WHERE tenant = $1 AND key = $2",
-            tenant,
-            key,
-            at,
-        )
 
     async def _finish(self, entry: OutboxEntry, status: str, kind: EventKind, error: str) -> None:
         async with self._database.transaction() as connection:

@@ -16,6 +16,8 @@ from services.shared.errors import (
     AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
     NotFoundError,
 )
 
@@ -48,7 +50,7 @@ class PostgresResourceStore(Generic[ResourceT]):
     async def create(self, tenant: str, resource: ResourceT) -> ResourceT:
         async with self._database.transaction() as connection:
             now = await self._database.now(connection)
-            resource = replace(resource, etag=self._new_etag(), create_time=now, update_time=now)
+            resource = replace(self._completed(resource, now), etag=self._new_etag(), create_time=now, update_time=now)
             columns = self._row(tenant, resource)
             names = ", ".join(columns)
             places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
@@ -87,7 +89,11 @@ class PostgresResourceStore(Generic[ResourceT]):
             now = await self._database.now(connection)
             old = await self._read(connection, tenant, resource_id, etag, lock=True)
             new = replace(
-                change(old), id=resource_id, etag=self._new_etag(), create_time=old.create_time, update_time=now
+                self._completed(change(old), now),
+                id=resource_id,
+                etag=self._new_etag(),
+                create_time=old.create_time,
+                update_time=now,
             )
             columns = self._row(tenant, new)
             places = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, 1))
@@ -161,6 +167,10 @@ class PostgresResourceStore(Generic[ResourceT]):
     def _other_columns(self, row: Any) -> dict[str, Any]:
         return {}
 
+    def _completed(self, resource: ResourceT, now: datetime) -> ResourceT:
+        """What becomes of a resource at the time at which it is written. Raises: InvalidArgumentError."""
+        return resource
+
     async def _after_change(
         self, connection: Any, tenant: str, old: ResourceT | None, new: ResourceT, now: datetime
     ) -> None:
@@ -223,6 +233,15 @@ class PostgresSilenceStore(PostgresResourceStore[Silence]):
 
     def _row(self, tenant: str, resource: Silence) -> dict[str, Any]:
         return super()._row(tenant, resource) | {"start_time": resource.start_time, "end_time": resource.end_time}
+
+    def _completed(self, resource: Silence, now: datetime) -> Silence:
+        start_time = resource.start_time or now
+        if resource.end_time <= start_time:
+            description = "must be after start_time"
+            raise InvalidArgumentError(
+                f"end_time {description}.", violations=(FieldViolation("end_time", description),)
+            )
+        return replace(resource, start_time=start_time)
 
     async def _after_change(
         self, connection: Any, tenant: str, old: Silence | None, new: Silence, now: datetime

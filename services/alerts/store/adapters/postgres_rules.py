@@ -103,7 +103,7 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
             await self._write_groups(connection, tenant, rule.id, before, steps)
             events = [event for step in steps for event in step.events]
             happened = await append(connection, tenant, events)
-            await enqueue(connection, tenant, happened, rule.channels, rule.description, is_silenced, due.at)
+            await enqueue(connection, tenant, happened, rule.channels, rule.description, is_silenced)
         return [event for event, _ in happened]
 
     async def _groups(self, connection: Any, tenant: str, rule: str) -> dict[GroupKey, Group]:
@@ -193,7 +193,7 @@ class PostgresRuleStore(PostgresResourceStore[AlertRule]):
         events = [event for group in groups.values() for event in end(rule, group, now, comment)]
         happened = await append(connection, tenant, events)
         # Who changes a rule knows of it: this is told even under a silence.
-        await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False, now)
+        await enqueue(connection, tenant, happened, rule.channels, rule.description, lambda alert: False)
 
 
 def fingerprint(key: GroupKey) -> str:
