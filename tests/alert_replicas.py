@@ -93,7 +93,7 @@ class Replica:
 
     async def readiness(self) -> tuple[int, str]:
         """The status and the text of /readyz."""
-        return await asyncio.to_thread(_get, f"{self.process.http}/readyz")
+        return await asyncio.to_thread(get, f"{self.process.http}/readyz")
 
     async def until_asking(self) -> None:
         """Waits until it asks for a rule: each goes to whoever looks first, so its turn may be some intervals away."""
@@ -265,7 +265,8 @@ async def open_replicas(
         await asyncio.gather(*(asyncio.to_thread(server.stop) for server in (postgres, redis)))
 
 
-def _get(url: str) -> tuple[int, str]:
+def get(url: str) -> tuple[int, str]:
+    """The status and the text of a page; 0 when there is no answer."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status, answer.read().decode()

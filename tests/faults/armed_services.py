@@ -75,6 +75,10 @@ class ArmedService(ServiceProcess):
                 while process.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 (the kernel tells its parent alone)
                     await asyncio.sleep(0.02)
         except TimeoutError:
+            # Nor later, amid another test. One that has ended reads nothing any more.
+            if self.process.poll() is None:
+                await asyncio.to_thread(self.arm, "", 0)
+                process.resume()
             raise AssertionError(f"{self.name} did not stand still at {point}:\n{self.log()}") from None
         try:
             yield

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,11 +25,15 @@ from faults.load import Load
 from faults.matrix import MATRIX
 from faults.readback import ReadBack
 from faults.service import Service
+from faults.standstill import family, go_on
 from google.protobuf.duration_pb2 import Duration
 
 from deploy.servers import Server, make_server
+from deploy.servers.redis import Redis
 from services.shared.bus.adapters.kafka_operator import KafkaOperator
 from services.shared.bus.config import KafkaConfig
+from services.shared.errors import UnavailableError
+from services.supervisor.process import Command
 
 PROFILE = "distributed"
 SERVERS = ("kafka", "clickhouse", "elasticsearch", "postgres", "redis", "consul")
@@ -37,6 +43,8 @@ _FREE_MEMORY = 64 * 1024 * 1024
 
 _RULE = "never"
 _DRAIN_SECONDS = 120.0
+# Elasticsearch needs minutes until it is back.
+_STORED_SECONDS = 180.0
 _POLL_SECONDS = 0.25
 
 
@@ -65,7 +73,7 @@ class Cluster:
         self._keys = Keys(folder / "keys")
         self._more = dict(settings or {})
         self.servers: dict[str, Server] = {
-            name: make_server(name, folder / name, config=(server_config or {}).get(name)) for name in servers
+            name: _server(name, folder / name, (server_config or {}).get(name)) for name in servers
         }
         self.proxies: dict[str, TcpProxy] = {}
         self.services: dict[str, Service] = {}
@@ -120,10 +128,14 @@ class Cluster:
         for proxy in self.proxies.values():
             proxy.heal()
         for server in self.servers.values():
+            if server.running:
+                go_on(family(server.pid))
             await asyncio.to_thread(server.start)
         for service in self.services.values():
             assert service.process.process is not None
-            if service.process.process.poll() is not None:
+            if service.process.process.poll() is None:
+                go_on(family(service.pid))
+            else:
                 await service.start()
 
     async def until_ready(self, unready: Mapping[str, str | None] | None = None, within: float = 120.0) -> None:
@@ -146,14 +158,41 @@ class Cluster:
                 raise AssertionError(f"readiness: {wrong}; expected unready: {expected}")
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def until_committed(self, signal: str) -> None:
+    async def until_committed(self, signal: str, within: float = 90.0) -> None:
         """Waits until workers have committed all that is published by now. Raises `TimeoutError`."""
         operator = KafkaOperator(KafkaConfig(bootstrap_servers=self.servers["kafka"].address), signal)
-        published = {each.partition: each.end for each in await operator.lag()}
-        async with asyncio.timeout(90):
+        published: dict[int, int] = {}
+        async with asyncio.timeout(within):
             # Other processes set no event, here and below.
-            while any(each.committed < published[each.partition] for each in await operator.lag()):  # noqa: ASYNC110
+            while True:
+                # Kafka has just come back.
+                with contextlib.suppress(UnavailableError):
+                    lag = await operator.lag()
+                    published = published or {each.partition: each.end for each in lag}
+                    if all(each.committed >= published[each.partition] for each in lag):
+                        return
                 await asyncio.sleep(_POLL_SECONDS)
+
+    async def recovers(self, load: Load, signals: Sequence[str] = SIGNALS) -> dict[str, float]:
+        """Waits until all that senders begin is acknowledged, and all that they have published by then is stored: Kafka
+        takes it without a worker and without a store.
+
+        Returns:
+            Seconds until that, by signal.
+
+        Raises:
+            AssertionError: Something is not acknowledged.
+            TimeoutError: Something is not stored.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await load.recovers(signals=signals)
+
+        async def stored(signal: str) -> float:
+            await self.until_committed(signal, _STORED_SECONDS)
+            return loop.time() - began
+
+        return dict(zip(signals, await asyncio.gather(*map(stored, signals)), strict=True))
 
     async def judge(self) -> None:
         """Waits until everything acknowledged is stored, and finds that it is, once.
@@ -325,6 +364,19 @@ class Cluster:
             await proxy.__aexit__(None, None, None)
         if self._hook is not None:
             await self._hook.cleanup()
+
+
+class _LastingRedis(Redis):
+    """Outlives a write beyond its limit (`RLIMIT_FSIZE`), and refuses, as it does on a disk without room: unlike the
+    other servers it leaves the signal that comes with that (SIGXFSZ) as it finds it."""
+
+    def command(self, installation: Path) -> Command:
+        command = super().command(installation)
+        return replace(command, arguments=["/usr/bin/env", "--ignore-signal=XFSZ", *command.arguments])
+
+
+def _server(name: str, data: Path, config: Mapping[str, str] | None) -> Server:
+    return _LastingRedis(data, config=config) if name == "redis" else make_server(name, data, config=config)
 
 
 def _is_so(answer: tuple[int, str], unready: bool, reason: str | None) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any
 
 from fakes.tcp_proxy import Direction, TcpProxy
 
@@ -71,6 +72,14 @@ FAULTS: dict[str, Callable[[Collection[TcpProxy], random.Random], Awaitable[None
     "packets lost": lossy,
     "network slow": slow,
 }
+
+
+async def during(using: Coroutine[Any, Any, None], strike: Callable[[], Awaitable[None]]) -> None:
+    """A fault strikes again and again until that is done which uses the connections: it may begin with them late."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(using)
+        while not task.done():
+            await strike()
 
 
 async def _pause(chance: random.Random, most: float, at_least: float = 0.0) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from alert_replicas import get
 from faults.armed_services import ArmedService
 from faults.items import SIGNALS
 from service_process import ServiceProcess
@@ -52,7 +51,7 @@ class Service:
 
     async def readiness(self) -> tuple[int, str]:
         """The status and the text of /readyz; 0 when it does not answer at all."""
-        return await asyncio.to_thread(_get, f"{self.process.http}/readyz")
+        return await asyncio.to_thread(get, f"{self.process.http}/readyz")
 
     @property
     def memory(self) -> int:
@@ -67,13 +66,3 @@ class Service:
     def _memory(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
-
-
-def _get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError as error:
-        return 0, str(error)

@@ -22,7 +22,12 @@ def standstill(processes: Sequence[psutil.Process]) -> Iterator[None]:
     try:
         yield
     finally:
-        _send(processes, signal.SIGCONT)
+        go_on(processes)
+
+
+def go_on(processes: Sequence[psutil.Process]) -> None:
+    """Those that stand still go on."""
+    _send(processes, signal.SIGCONT)
 
 
 def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
 from random import Random
@@ -16,6 +17,9 @@ _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1,
 # What the last of a whole conversation asks for: a server answers it whatever it thinks of the rest, or closes.
 _LAST = b"lastping"
 _ACK = 1
+_PADDED, _PRIORITY = 0x8, 0x20
+# RFC 7541, section 6.3: what a block of header fields may begin with.
+_SIZE_UPDATES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f])*")
 # RFC 9113, section 7.
 _ERROR_CODES = range(14)
 ANSWER_SECONDS = 20.0
@@ -122,13 +126,13 @@ def judged(answer: bytes) -> str:
         return status
     assert answer[3:4] in (b"", bytes((_SETTINGS,))), f"no HTTP: {answer[:500]!r}"
     said = "frames"
-    for kind, _, payload in _frames(answer):
+    for kind, flags, payload in _frames(answer):
         if kind in (_GOAWAY, _RST):
             code = int.from_bytes(payload[4:8] if kind == _GOAWAY else payload)
             assert code in _ERROR_CODES, f"an error code that HTTP/2 has not: {code}"
             said = f"{'GOAWAY' if kind == _GOAWAY else 'reset'} {code}"
         elif kind == _HEADERS:
-            assert not _blames_itself(payload), f"a status of 5xx: {payload[:500]!r}"
+            assert not _blames_itself(_fields(flags, payload)), f"a status of 5xx: {payload[:500]!r}"
     return said
 
 
@@ -140,6 +144,12 @@ def _frames(answer: bytes) -> Iterator[tuple[int, int, bytes]]:
         at = end
 
 
+def _fields(flags: int, payload: bytes) -> bytes:
+    """The block of header fields of such a frame, from the first field on; padding may follow."""
+    block = payload[bool(flags & _PADDED) + 5 * bool(flags & _PRIORITY) :]
+    return _SIZE_UPDATES.sub(b"", block, 1)
+
+
 def _blames_itself(block: bytes) -> bool:
     """Whether a block of header fields begins with a status of 5xx but 501, as RFC 7541 writes it: 500 is in its table;
     of others the name is, and a text of three digits follows, plain or in Huffman's code, where 5 is 011011."""
@@ -147,7 +157,7 @@ def _blames_itself(block: bytes) -> bool:
         return True
     if block[:1] not in (b"\x08", b"\x18", b"\x48"):
         return False
-    is_of_server = block[2:3] == b"5" if block[1:2] == b"\x03" else block[2] & 0xFC == 0x6C
+    is_of_server = block[2:3] == b"5" if block[1:2] == b"\x03" else int.from_bytes(block[2:3]) & 0xFC == 0x6C
     return is_of_server and not block[1:].startswith((b"\x03501", b"\x82\x6c\x01"))
 
 

@@ -18,10 +18,12 @@ import psutil
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from service_process import ServiceProcess
 
 from services.mesh import convert
+from services.supervisor.logs import ConsoleLog
 from tests.fuzz import __main__ as program
-from tests.fuzz import decoding, raw
+from tests.fuzz import decoding, raw, watching
 from tests.fuzz.addresses import Addresses
 from tests.fuzz.contract import EVERY, MESH, ROOT, SIGNALS, rpcs, signal_rpcs
 from tests.fuzz.decoders import Decoders
@@ -38,9 +40,11 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     running = Watched(tmp_path_factory.mktemp("fuzz") / "data", with_tokens=False)
-    running.start()
-    yield running
-    running.stop()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 def nothing_found(report: Report) -> None:
@@ -92,11 +96,12 @@ async def test_a_bad_header_of_one_caller_fails_no_call_of_another(watched: Watc
     await asyncio.to_thread(watched.plain_calls)
 
 
-def frame(kind: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, 4)) + struct.pack(">I", 1) + payload
+def frame(kind: int, payload: bytes, flags: int = 4) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", 1) + payload
 
 
 SETTINGS, HEADERS, RESET, GOAWAY = 4, 1, 3, 7
+PADDED, PRIORITY = 0x8, 0x20
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,10 @@ SETTINGS, HEADERS, RESET, GOAWAY = 4, 1, 3, 7
         pytest.param(frame(HEADERS, b"\x8e"), id="500 of the table"),
         pytest.param(frame(HEADERS, b"\x48\x03503\x88"), id="503"),
         pytest.param(frame(HEADERS, b"\x48\x83\x6c\x0c\xff"), id="503 in Huffman's code"),
+        pytest.param(frame(HEADERS, b"\x02\x8e\0\0", PADDED), id="padded"),
+        pytest.param(frame(HEADERS, bytes(5) + b"\x8e", PRIORITY), id="with a priority"),
+        pytest.param(frame(HEADERS, b"\x01" + bytes(5) + b"\x8e\0", PADDED | PRIORITY), id="with both"),
+        pytest.param(frame(HEADERS, b"\x20\x3f\xe1\x1f\x48\x03503"), id="after sizes of the table"),
         pytest.param(frame(GOAWAY, struct.pack(">II", 1, 99)), id="an error code that there is not"),
     ],
 )
@@ -119,6 +128,8 @@ def test_frames_that_blame_the_server_are_a_finding(frames: bytes) -> None:
         (frame(HEADERS, b"\x88"), "frames"),
         (frame(HEADERS, b"\x48\x03501"), "frames"),
         (frame(HEADERS, b"\x48\x82\x6c\x01"), "frames"),
+        (frame(HEADERS, b"\x48\x82"), "frames"),
+        (frame(HEADERS, b"", PADDED), "frames"),
         (frame(RESET, struct.pack(">I", 1)), "reset 1"),
         (frame(GOAWAY, struct.pack(">II", 1, 11)), "GOAWAY 11"),
     ],
@@ -203,6 +214,62 @@ def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
         program.main()
     assert folders[0].parent.parent == tmp_path / "results" / "work"
     assert not list(memory.iterdir())
+
+
+class _Platform:
+    """What a run has of a platform, without one."""
+
+    is_broken = False
+
+    def __init__(self, folder: Path, *_: str) -> None:
+        self.offset, self.stopped = 0, False
+
+    def start(self, within: float) -> None:
+        assert not self.is_broken, "the platform did not start"
+
+    def processes(self) -> list[psutil.Process]:
+        assert not self.is_broken
+        return []
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    monkeypatch.setattr(watching, "Platform", _Platform)
+    return Watched(tmp_path / "data", with_tokens=False)
+
+
+def test_of_what_starts_in_part_that_part_is_stopped(not_started: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: ServiceProcess) -> None:
+        raise AssertionError("the mesh did not start")
+
+    monkeypatch.setattr(ServiceProcess, "start", start)
+    with pytest.raises(AssertionError, match="the mesh"):
+        not_started.start()
+    not_started.stop()
+    assert not_started.platform.stopped  # type: ignore[attr-defined]
+
+
+def test_a_platform_that_did_not_start_need_not_be_stopped(
+    not_started: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Platform, "is_broken", True)
+    with pytest.raises(AssertionError, match="the platform"):
+        not_started.start()
+    not_started.stop()
+
+
+def test_lines_that_the_log_has_lost_are_a_finding(tmp_path: Path) -> None:
+    with (tmp_path / "console").open("w") as console:
+        log = ConsoleLog(console)
+        log._dropped = 3
+        log.line("metrics", "as ever")
+        log.close()
+    report = Report()
+    watching.judge_lines((tmp_path / "console").read_text().splitlines(keepends=True), report, "the whole run")
+    assert list(report.findings) == ["lines of the log were left out"]
 
 
 def test_a_finding_names_the_input_that_shows_it_again(tmp_path: Path) -> None:

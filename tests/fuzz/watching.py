@@ -28,6 +28,8 @@ MOST_BYTES = 2500 << 20
 """Resident, of one process at any time. What is allowed to be under way at once may take this much."""
 MOST_GROWTH_BYTES = 900 << 20
 _FAULTS = re.compile(r"unexpected_error|Traceback|\"level\": \"(error|critical)\"|\bERROR: |panicked|Segmentation")
+# Of a console that did not keep up.
+_LEFT_OUT = re.compile(r"airis +\| \d+ lines were left out")
 # gRPC's own lines say that a header is wrong, and nothing of it.
 _ALLOWED = re.compile(r"hpack_parser\.cc|chttp2_|alert_.*delivery|\"path\"")
 
@@ -46,6 +48,7 @@ class Watched:
         self._mesh = ServiceProcess(MESH, beside, AIRIS_DISCOVERY__CONSUL__ADDRESS="127.0.0.1:9")
         self._mesh_log = beside / f"{MESH}.log"
         self._with_tokens = with_tokens
+        self._is_up = False
         self._ended = Event()
         self._peaks: dict[str, int] = {}
         self._first: dict[str, int] = {}
@@ -54,6 +57,7 @@ class Watched:
     def start(self) -> Addresses:
         """Starts it, and stores what must be there afterwards."""
         self.platform.start(300)
+        self._is_up = True
         self._mesh.start()
         token = self._token() if self._with_tokens else ""
         self.addresses = Addresses(self.platform.offset, token, self._mesh.offset)
@@ -84,10 +88,12 @@ class Watched:
         return figures
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends what has started of it."""
         self._ended.set()
         if self._mesh.process is not None:
             self._mesh.kill()
+        if not self._is_up:
+            return
         children = self.platform.processes()
         try:
             self.platform.stop()
@@ -108,15 +114,7 @@ class Watched:
     def _judge_log(self, report: Report, replay: str) -> None:
         of_the_mesh = self._mesh_log.read_text(errors="replace").splitlines(keepends=True)
         lines = [*self.platform.printed(), *(f"{MESH} {line}" for line in of_the_mesh)]
-        for number, line in enumerate(lines):
-            if texts.SECRET in line and not line.startswith("envoy"):
-                report.found("a secret is in the log", replay, line)
-            elif texts.SECRET in line and texts.SECRET not in json.dumps(_path_of(line)):
-                report.found("a secret is in Envoy's log", replay, line)
-            if _FAULTS.search(line) and not _ALLOWED.search(line):
-                report.found(
-                    f"a fault is in the log of {line.split()[0]}", replay, "".join(lines[number : number + 40])
-                )
+        judge_lines(lines, report, replay)
         for signal in (*SIGNALS, MESH):
             with urllib.request.urlopen(f"http://{self.addresses.http(signal)}/metrics", timeout=30) as response:
                 page = response.read().decode()
@@ -194,6 +192,20 @@ class Watched:
             ):
                 for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
                     channel.unary_unary(path)(b"", timeout=20, metadata=metadata, compression=compression)
+
+
+def judge_lines(lines: list[str], report: Report, replay: str) -> None:
+    """Notes what no log may have."""
+    for number, line in enumerate(lines):
+        if _LEFT_OUT.match(line):
+            # They may be the very ones.
+            report.found("lines of the log were left out", replay, line)
+        if texts.SECRET in line and not line.startswith("envoy"):
+            report.found("a secret is in the log", replay, line)
+        elif texts.SECRET in line and texts.SECRET not in json.dumps(_path_of(line)):
+            report.found("a secret is in Envoy's log", replay, line)
+        if _FAULTS.search(line) and not _ALLOWED.search(line):
+            report.found(f"a fault is in the log of {line.split()[0]}", replay, "".join(lines[number : number + 40]))
 
 
 def _path_of(line: str) -> str:
