@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -20,9 +21,8 @@ from bench.target import Endpoint
 
 _LOOK_SECONDS = 2.0
 # Few enough that they cost the server next to nothing.
-_CALLS_A_SECOND, _IN_FLIGHT = 10.0, 4
-# The calls end so soon after the load.
-_SLICE_SECONDS = 1.0
+_CALLS_A_SECOND, _IN_FLIGHT = 10.0, 10
+_LEAST_SECONDS, _MOST_SECONDS = 1.0, 600.0
 _LEARN_SECONDS = 60.0
 
 
@@ -83,31 +83,50 @@ class Neighbour:
         return self._send(seconds, _CALLS_A_SECOND)
 
     @contextlib.contextmanager
-    def beside(self) -> Iterator[list[LoadResult]]:
-        """Sends while the block runs, for a second at least; what became of it is in the list afterwards.
+    def beside(self, load_began: threading.Event) -> Iterator[list[LoadResult]]:
+        """Sends from an event on until the end of the block, for a second at least; what became of it is in the list
+        afterwards.
 
         Raises:
             ConnectionError: At the end: the endpoint cannot be reached.
         """
         found: list[LoadResult] = []
-        ended = threading.Event()
+        sends = threading.Event()
+        least = 0.0
+
+        def begin() -> None:
+            nonlocal least
+            least = time.monotonic() + _LEAST_SECONDS
+            sends.set()
 
         def send() -> None:
-            while True:
-                found.append(self._send(_SLICE_SECONDS, _CALLS_A_SECOND))
-                if ended.is_set():
-                    return
+            load_began.wait()
+            if not never_began:
+                found.append(self._send(_MOST_SECONDS, _CALLS_A_SECOND, began=begin))
 
+        never_began = False
         with ThreadPoolExecutor(1) as thread:
             sending = thread.submit(send)
+            # One that cannot send is waited for no longer.
+            sending.add_done_callback(lambda _: sends.set())
             try:
                 yield found
             finally:
-                ended.set()
+                never_began = not load_began.is_set()
+                load_began.set()
+                sends.wait()
+                time.sleep(max(0.0, least - time.monotonic()))
+                self._load.end_phase()
         sending.result()
 
-    def _send(self, seconds: float, rate: float | None = None, requests: int | None = None) -> LoadResult:
-        result = self._load.run(Phase(self._endpoint, self._next, _IN_FLIGHT, seconds, rate, requests))
+    def _send(
+        self,
+        seconds: float,
+        rate: float | None = None,
+        requests: int | None = None,
+        began: Callable[[], None] = lambda: None,
+    ) -> LoadResult:
+        result = self._load.run(Phase(self._endpoint, self._next, _IN_FLIGHT, seconds, rate, requests), began)
         self._next = result.next_number
         return result
 

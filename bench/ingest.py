@@ -9,6 +9,7 @@ import contextlib
 import math
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.beside import MemoryWatch, Neighbour, p95_ms
-from bench.call_cores import kept_to
+from bench.call_cores import keep, kept_to
 from bench.load import LoadGenerator, LoadResult, Phase
 from bench.target import Auditable, Target, TargetError
 
@@ -207,6 +208,7 @@ class IngestRun:
                 began = time.monotonic()
                 with kept_to(self._plan.server_cores):
                     self._target.start(directory)
+                keep(processes.tree(self._target.pids()), self._plan.server_cores)
                 self.run.start_seconds = time.monotonic() - began
                 self._while_it_runs()
             finally:
@@ -246,8 +248,9 @@ class IngestRun:
             nonlocal machine, server, began
             machine, server = processes.machine_cpu_seconds(), processes.cpu_seconds(pids)
             began = time.monotonic()
+            load_began.set()
 
-        with self._company():
+        with self._company() as load_began:
             result = self._send(self._plan.seconds, requests=self._plan.requests, began=begin)
             ended = time.monotonic()
         at_end = processes.cpu_seconds(pids)
@@ -268,18 +271,19 @@ class IngestRun:
         return result
 
     @contextlib.contextmanager
-    def _company(self) -> Iterator[None]:
-        """Watches the memory and somebody else's calls meanwhile, if there are any."""
+    def _company(self) -> Iterator[threading.Event]:
+        """Watches the memory and, once the load began, somebody else's calls meanwhile, if there are any."""
+        load_began = threading.Event()
         if self._other is None:
-            yield
+            yield load_began
             return
         neighbour = Neighbour(self._other, self._target.endpoint(self._plan.signal))
         self._count(neighbour.learn())
         alone = neighbour.alone(self._plan.alone_seconds)
         self._count(alone)
         self._settle()
-        with MemoryWatch(self._target.pids()) as memory, neighbour.beside() as beside:
-            yield
+        with MemoryWatch(self._target.pids()) as memory, neighbour.beside(load_began) as beside:
+            yield load_began
         for result in beside:
             self._count(result)
         self.run.peak_memory_bytes = memory.most

@@ -6,6 +6,8 @@ A phase that has `rate` is an open loop, and its latencies count from when a req
 
 from __future__ import annotations
 
+import ctypes
+import math
 import multiprocessing
 import os
 import threading
@@ -98,7 +100,9 @@ class LoadGenerator:
         processes: int = 2,
         prepared_bytes: int = _PREPARED_BYTES,
     ) -> None:
-        self._arguments = (prepared_bytes, signal, base_ns, series)
+        # Without a lock: a process that is killed would keep it.
+        self._ends = multiprocessing.get_context("spawn").RawValue(ctypes.c_double, math.inf)
+        self._arguments = (self._ends, prepared_bytes, signal, base_ns, series)
         self._count = processes
         self._workers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
 
@@ -136,6 +140,10 @@ class LoadGenerator:
         """The generator's processes."""
         return [process.pid for process, _ in self._workers if process.pid is not None]
 
+    def end_phase(self) -> None:
+        """Ends the open loop that another thread runs: what is due from now on is not sent any more."""
+        self._ends.value = time.monotonic()
+
     def run(self, phase: Phase, began: Callable[[], None] = lambda: None) -> LoadResult:
         """Sends a phase. What it sends is prepared before the clock starts.
 
@@ -161,6 +169,7 @@ class LoadGenerator:
             pipe.send(phase)
         for _, pipe in self._workers:
             self._receive(pipe, _PREPARE_SECONDS)
+        self._ends.value = math.inf
         before = cpu_seconds(self.pids)
         begin = time.monotonic() + _HEAD_START_SECONDS
         for _, pipe in self._workers:
@@ -203,7 +212,14 @@ def _sum(phase: Phase, tallies: list[Tally], begin: float, cpu: float, cores: in
 
 
 def _work(
-    pipe: Connection, index: int, count: int, prepared_bytes: int, signal: str, base_ns: int, series: int
+    pipe: Connection,
+    index: int,
+    count: int,
+    ends: ctypes.c_double,
+    prepared_bytes: int,
+    signal: str,
+    base_ns: int,
+    series: int,
 ) -> None:
     source = payloads(signal, base_ns, series)
     while True:
@@ -221,7 +237,7 @@ def _work(
             continue
         pipe.send([])
         begin: float = pipe.recv()
-        threads = [threading.Thread(target=lane.run, args=(begin,)) for lane in lanes]
+        threads = [threading.Thread(target=lane.run, args=(begin, lambda: ends.value)) for lane in lanes]
         for thread in threads:
             thread.start()
         for thread in threads:

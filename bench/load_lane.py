@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -202,8 +203,14 @@ class Lane:
         body, convert = self._payloads.request(number), self._phase.endpoint.convert
         return convert(body) if convert else body
 
-    def run(self, begin: float) -> None:
-        """Sends from a moment of the monotonic clock on."""
+    def run(self, begin: float, ends: Callable[[], float] = lambda: math.inf) -> None:
+        """Sends from a moment of the monotonic clock on.
+
+        Args:
+            begin: That moment.
+            ends: When an open loop is ended from outside. What was due before it is still sent, however late: who waits
+                to send waits, too.
+        """
         tally, items = self.tally, self._payloads.items
         prepared = iter(self._prepared)
         time.sleep(max(0.0, begin - time.monotonic()))
@@ -217,6 +224,8 @@ class Lane:
                 due = now
             elif due > now:
                 time.sleep(due - now)
+            if due >= ends():
+                break
             outcome = self._sender.send(body, items)
             tally.ended = time.monotonic()
             tally.requests += 1

@@ -18,6 +18,7 @@ LEAST_TIMES, LATE_SECONDS = 2.7, 0.1
 """A load of fewer times the peak, or one that came later (p95), shows nothing of three times the peak."""
 REFUSED_SECONDS = 0.1
 RECOVERY_SECONDS = 5.0
+HEALTH_SECONDS = 1.0
 _RECOVERED_SHARE = 0.99
 
 
@@ -86,6 +87,7 @@ class Verdict:
             (not self.without_retry_info, f"{self.without_retry_info} refused without RetryInfo"),
             (self.recovery <= RECOVERY_SECONDS, f"recovered after {self.recovery:.0f} s"),
             (not self.health_failed, f"{self.health_failed} health checks failed"),
+            (self.health_p95 <= HEALTH_SECONDS, f"p95 of a health check {self.health_p95:.2f} s"),
         )
         return [*(miss for met, miss in goals if not met), *self.faults]
 

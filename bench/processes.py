@@ -14,6 +14,8 @@ import psutil
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
 _TICKS = os.sysconf("SC_CLK_TCK")
+# Before any thread keeps to some of them: quotas are of all.
+_OWN_CORES = float(len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 def cores() -> float:
     """How many cores this process and what it starts can keep busy: where a container has a quota, 1.5 for example."""
-    return min((allowed for allowed, _ in _quotas()), default=_own_cores())
+    return min((allowed for allowed, _ in _quotas()), default=_OWN_CORES)
 
 
 def machine_cpu_seconds() -> float:
@@ -65,16 +67,12 @@ def machine_cpu_seconds() -> float:
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
-def _own_cores() -> float:
-    return float(len(os.sched_getaffinity(0)))
-
-
 def _quotas() -> Iterator[tuple[float, Path]]:
     """Each control group that allows this process less than the cores it may run on: how many, and its folder."""
     for folder in _control_groups():
         with contextlib.suppress(OSError, ValueError):
             allowed = _allowed(folder)
-            if allowed < _own_cores():
+            if allowed < _OWN_CORES:
                 yield allowed, folder
 
 
@@ -113,10 +111,10 @@ def _used(folder: Path) -> float:
     return int((counted / "cpuacct.usage").read_text()) / 1e9
 
 
-def memory(pids: Iterable[int]) -> Memory:
-    """Of the processes and their descendants, now."""
+def memory(pids: Iterable[int], *, descendants: bool = True) -> Memory:
+    """Of the processes and, unless told otherwise, their descendants, now."""
     rss = pss = 0.0
-    for pid in tree(pids):
+    for pid in tree(pids) if descendants else pids:
         folder = _PROC / str(pid)
         try:
             lines = (folder / "smaps_rollup").read_text().splitlines()

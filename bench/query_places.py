@@ -148,9 +148,9 @@ def over_grpc(question: Question, address: str, sizes: Sizes, repeats: int, serv
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response.FromString,
         )
-        for n in range(repeats + 5):
-            request = question.ask(n + 10_000, sizes)
-            used = used or _cpu(service)
+        for n in range(-5, repeats):
+            request = question.ask(n + 10_005, sizes)
+            used = _cpu(service) if n == 0 else used
             began = time.perf_counter()
             answer = call(request, timeout=30)
             times.append((time.perf_counter() - began) * 1000)
@@ -172,15 +172,15 @@ def over_rest(question: Question, address: str, sizes: Sizes, repeats: int, serv
     """At the port of Envoy; the service behind it is the process `service`."""
     times, body, used = [], b"", 0.0
     connection = http.client.HTTPConnection(address, timeout=30)
-    for n in range(repeats + 5):
-        fields = MessageToDict(question.ask(n + 20_000, sizes))
+    for n in range(-5, repeats):
+        fields = MessageToDict(question.ask(n + 20_005, sizes))
         path, sent = question.path, None
         if question.verb == "POST":
             sent = json.dumps(fields)
         else:
             path = path.replace("{trace_id}", fields.pop("traceId", ""))
             path += f"?{urlencode(fields)}" if fields else ""
-        used = used or _cpu(service)
+        used = _cpu(service) if n == 0 else used
         began = time.perf_counter()
         connection.request(question.verb, path, sent, {"content-type": "application/json"})
         answer = connection.getresponse()

@@ -1,8 +1,8 @@
 """`python -m bench.peers fetch` fills the cache with the peers; `python -m bench.peers run` measures them beside ours.
 
-`run` prints a table, and writes `results.json` and `results.html`. It exits with 1 if ours lost or doubled an item, or
-did not run; what failed of a peer is told. What a peer loses when it is killed is its figure, and no failure. It exits
-with 2 if peers that store something were to be measured, and none could be.
+`run` prints a table, and writes `results.json` and `results.html`. It exits with 1 if ours lost or doubled an item, did
+not run, or answered a question with nothing; what failed of a peer is told. What a peer loses when it is killed is its
+figure, and no failure. It exits with 2 if peers that store something were to be measured, and none could be.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _run(given: argparse.Namespace) -> int:
         merge_seconds=given.merge_seconds,
         work=work,
     )
-    measured = PeerResults(Results(environment(work), {**asdict(options), "targets": given.targets}))
+    asked = {name: getattr(given, name) for name in ("targets", "kills", "questions", "question_share")}
+    measured = PeerResults(Results(environment(work), {**asdict(options), **asked}))
     for signal in given.signals:
         runs = run_ingestion(_targets(given), [signal], options, lambda run: print(run_line(run), flush=True))
         measured.results.runs += runs

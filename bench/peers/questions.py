@@ -97,7 +97,7 @@ class Answered:
         question, target: Which.
         p50_ms, p95_ms: Over all times that it was asked.
         answers: The median of what the answers held.
-        fault: Why it could not be asked; empty: it was.
+        fault: Why it could not be asked, or proves nothing; empty: it was, and answered.
         parts_ms: Of the medians of each tenth of those times.
         cpu_ms: CPU of all processes of the target for one answer, of the means of each tenth.
     """
@@ -194,14 +194,15 @@ def _ask_in_turn(question: str, able: Sequence[tuple[Target, Ask]], repeats: int
 def _answered(question: str, target: str, asked: _Asked) -> Answered:
     if not asked.times_ms:
         return Answered(question, target, fault=asked.fault or "was not asked")
+    answers = statistics.median(asked.answers)
     return Answered(
         question,
         target,
         *(float(np.quantile(asked.times_ms, at)) for at in (0.5, 0.95)),
         parts_ms=spread(statistics.median(part) for part in _parts(asked.times_ms)),
         cpu_ms=spread(statistics.fmean(part) for part in _parts(asked.cpu_ms)),
-        answers=statistics.median(asked.answers),
-        fault=asked.fault,
+        answers=answers,
+        fault=asked.fault or ("" if answers else "its answers are empty"),
     )
 
 

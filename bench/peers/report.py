@@ -55,7 +55,9 @@ class PeerResults:
 
     def outcomes(self) -> list[goals.Outcome]:
         """Goals of the questions: ours beside the bound, and beside the fastest peer of this run."""
-        return list(_question_outcomes(self.questions))
+        # Less data than all is no proof of what is promised of all.
+        of_all = self.results.options.get("question_share", 1.0) == 1.0
+        return list(_question_outcomes(self.questions, of_all))
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         for run in self.results.runs:
@@ -146,17 +148,18 @@ def question_ratios(each: Answered, every: Iterable[Answered]) -> Mapping[str, f
     }
 
 
-def _question_outcomes(questions: Sequence[Answered]) -> Iterator[goals.Outcome]:
+def _question_outcomes(questions: Sequence[Answered], of_all: bool) -> Iterator[goals.Outcome]:
     for own in questions:
         if own.target != OURS:
             continue
         what = f"query beside peers: {own.question}, p50"
+        p50 = math.nan if own.fault else own.p50_ms
         if own.question in GOALS_MS:
-            yield goals.Outcome(what, "ms", GOALS_MS[own.question], False, own.p50_ms)
+            yield goals.Outcome(what, "ms", GOALS_MS[own.question], False, p50 if of_all else math.nan)
         peers = [each for each in questions if each.question == own.question and each.target != OURS]
-        if known := [each for each in peers if not math.isnan(each.p50_ms)]:
+        if known := [each for each in peers if not (each.fault or math.isnan(each.p50_ms))]:
             best = min(known, key=lambda each: each.p50_ms)
-            share = own.p50_ms / best.p50_ms
+            share = p50 / best.p50_ms
             yield goals.Outcome(f"{what}, of that of {best.target}", "times", 1.0, False, share)
 
 

@@ -23,7 +23,7 @@ from bench.load import LoadGenerator, Phase
 from bench.payloads import base_before
 from bench.results import Results
 from bench.runner import Options
-from bench.target import Target
+from bench.target import Endpoint, Target
 from services.shared.auth.config import AuthConfig, open_authenticator
 from services.shared.auth.key_folder import KeyFolder
 from services.shared.auth.permissions import contract_permissions
@@ -116,6 +116,7 @@ def test_calls_alone_are_measured_with_authentication(
         (32, 32, (0, 1, 2), tuple(range(3, 32)), 8),
         # A container's quota.
         (32, 2.5, (), (), 2),
+        (32, 6.5, (0, 1, 2), (3, 4, 5), 3),
     ],
 )
 def test_the_server_has_three_cores_where_the_generator_has_others(
@@ -151,6 +152,32 @@ def test_a_run_starts_its_target_on_the_cores_of_its_plan(tmp_path: Path) -> Non
     assert not run.faults
     assert target.cores == {min(own)}
     assert os.sched_getaffinity(0) == own
+
+
+@pytest.mark.timeout(120)
+def test_a_target_that_another_thread_started_has_the_cores_of_the_plan_with_all_its_threads(tmp_path: Path) -> None:
+    found: list[set[int]] = []
+
+    class _Elsewhere(CountingTarget):
+        def start(self, directory: Path) -> None:
+            starter.submit(super().start, directory).result()
+
+        def endpoint(self, signal: str) -> Endpoint:
+            tasks = Path(f"/proc/{self.pids()[0]}/task").iterdir()
+            found.extend(os.sched_getaffinity(int(task.name)) for task in tasks)
+            return super().endpoint(signal)
+
+    own = os.sched_getaffinity(0)
+    plan = Plan("traces", 5.0, 0.0, 0.0, merge_seconds=0.0, requests=10, server_cores=(min(own),))
+    with (
+        ThreadPoolExecutor(1) as starter,
+        LoadGenerator("traces", base_before(time.time_ns()), processes=1, prepared_bytes=2**20) as load,
+    ):
+        starter.submit(os.getpid).result()
+        run = IngestRun(_Elsewhere("durable"), plan, load, 0, tmp_path).measure()
+    assert not run.faults
+    assert found
+    assert all(cores == {min(own)} for cores in found)
 
 
 @pytest.mark.timeout(120)

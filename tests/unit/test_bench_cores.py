@@ -16,7 +16,7 @@ from bench.environment import environment
 def _system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(processes, "_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(processes, "_OWN_CORES", 8.0)
 
 
 def _write(file: Path, text: str) -> None:
@@ -42,6 +42,16 @@ def test_the_least_quota_of_a_group_and_those_above_it_counts(tmp_path: Path) ->
     assert processes.cores() == 1.5
     assert processes.machine_cpu_seconds() == 2.5
     assert environment(tmp_path)["cores"] == "1.5"
+
+
+def test_a_quota_counts_for_a_thread_that_keeps_to_fewer_cores_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "proc/self/cgroup", "0::/\n")
+    _second_version(tmp_path, "", "600000", 2_500_000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 4, 5})
+    assert processes.cores() == 6.0
+    assert processes.machine_cpu_seconds() == 2.5
 
 
 def test_a_container_that_is_told_the_path_of_its_host_has_the_quota_of_the_root(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,11 @@ def test_a_run_that_is_broken_off_is_printed_and_written_and_ends_with_1(
 
     assert growth.main() == 1
 
-    (written,) = json.loads(file.read_text())
+    document = json.loads(file.read_text())
+    (written,) = document["signals"]
+    assert document["environment"]["cores"]
+    assert document["options"] == {"signals": ["logs"], "items": 48_000}
+    assert not document["ok"]
     assert written["faults"][0] == f"broken off: {fails} fails"
     assert not written["ok"]
     printed = capsys.readouterr().out
@@ -122,7 +127,31 @@ def test_a_run_that_is_broken_off_is_printed_and_written_and_ends_with_1(
 
 def test_stages_in_which_nothing_was_acknowledged_have_no_ratio() -> None:
     assert math.isnan(ratio([]))
-    assert math.isnan(ratio([Stage(0, 0.0, 0.0, math.nan, 1.0)] * 3))
+    nothing, some = Stage(0, 0.0, 0.0, math.nan, 1.0), Stage(1, 1.0, 1.0, 1.0, 1.0)
+    assert math.isnan(ratio([nothing] * 3))
+    assert math.isnan(ratio([some, some, nothing, some, some]))
+    # One that takes nothing in the end is as bad as can be.
+    assert ratio([some] * 30 + [nothing]) == 0.0
+
+
+@pytest.mark.parametrize(("share", "is_fault"), [(0.89, True), (0.9, False)])
+def test_a_run_of_which_much_was_not_acknowledged_has_not_come_to_its_end(
+    share: float, is_fault: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged = int(16_000 * share)
+
+    class _Refused(_Load):
+        def run(self, phase: Phase) -> LoadResult:
+            return replace(super().run(phase), acknowledged=acknowledged, refused=16_000 - acknowledged)
+
+    monkeypatch.setattr(growth, "LoadGenerator", _Refused)
+    target = _Target("nowhere")
+    monkeypatch.setattr(target, "stored", lambda signal: 3 * acknowledged)
+    monkeypatch.setattr(target, "audit", lambda signal: {})
+
+    faults = grow(target, "logs", 48_000, tmp_path).faults
+
+    assert faults == ([f"only {3 * acknowledged} of 48000 items were acknowledged"] if is_fault else [])
 
 
 def _needed(*given: Any) -> str:

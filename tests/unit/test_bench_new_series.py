@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from bench.beside import MemoryWatch, p95_ms
+from bench.beside import MemoryWatch, Neighbour, p95_ms
 from bench.goals import outcomes
 from bench.ingest import Run
 from bench.load import LoadResult
-from bench.payloads import base_before
+from bench.load_lane import Lane, Outcome, Phase
+from bench.payloads import base_before, payloads
 from bench.payloads_calls import CALL_METRIC
 from bench.processes import Memory
 from bench.results import NEW_SERIES, Results
@@ -83,7 +85,8 @@ def test_somebody_elses_calls_of_known_series_go_on_while_new_series_come(monkey
     assert target.sizes.count(1000) == 20
     # Each of its series was known before it was watched, alone for a second and then beside the others.
     calls = [size for size in target.sizes if size == 1]
-    assert len(calls) >= 1000 + 10 + 10
+    # What is overdue at the end of the second is not sent any more.
+    assert len(calls) >= 1000 + 2
     assert len(target.hosts) == 1000
     assert run.neighbour_p95_ms["alone"] > 0
     assert run.neighbour_p95_ms["beside"] > 0
@@ -98,6 +101,85 @@ def test_a_call_that_is_not_taken_counts_as_one_that_waited_longest() -> None:
     assert p95_ms([_result([0.01] * 20), _result([0.01] * 20)]) == pytest.approx(10)
     assert p95_ms([_result([0.01] * 18, refused=1, unknown=1)]) == 30_000
     assert math.isnan(p95_ms([]))
+
+
+class _Stalling:
+    """A connection and a clock: the first answer takes ten seconds, each further one a hundredth."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._next_seconds = 10.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def send(self, body: bytes, items: int) -> Outcome:
+        self.now += self._next_seconds
+        self._next_seconds = 0.01
+        return Outcome(0)
+
+    def close(self) -> None: ...
+
+
+def test_each_call_that_was_due_while_nobody_answered_has_waited_since_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stalling = _Stalling()
+    monkeypatch.setattr("bench.load_lane.time", stalling)
+    monkeypatch.setattr("bench.load_lane.open_sender", lambda endpoint: stalling)
+    # One of ten lanes: its calls are due each second, and the load ends amid the stall.
+    lane = Lane(Phase(otlp_grpc("metrics", "127.0.0.1:1"), 0, 10, 600.0, 10.0), 0, payloads("calls", 0), 0, 0)
+
+    lane.run(0.0, lambda: 8.5)
+
+    assert lane.tally.latencies == pytest.approx([10.0, *(10.0 - at + 0.01 * at for at in range(1, 9))])
+
+
+class _Other:
+    """Stands in for the load generator of somebody else."""
+
+    def __init__(self, load_began: threading.Event) -> None:
+        self._load_began = load_began
+        self._ended = threading.Event()
+        self.began = threading.Event()
+        self.began_after_the_load: list[bool] = []
+
+    def run(self, phase: Phase, began: Callable[[], None]) -> LoadResult:
+        self.began_after_the_load.append(self._load_began.is_set())
+        self.began.set()
+        began()
+        assert self._ended.wait(30)
+        return _result([0.01])
+
+    def end_phase(self) -> None:
+        self._ended.set()
+
+
+def test_somebody_else_is_watched_from_the_begin_of_a_load_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.beside._LEAST_SECONDS", 0.0)
+    load_began = threading.Event()
+    other = _Other(load_began)
+    neighbour = Neighbour(other, otlp_grpc("metrics", "127.0.0.1:1"))  # type: ignore[arg-type]
+
+    with neighbour.beside(load_began) as beside:
+        assert not other.began_after_the_load
+        load_began.set()
+        assert other.began.wait(30)
+
+    assert other.began_after_the_load == [True]
+    assert beside == [_result([0.01])]
+
+
+def test_nobody_is_watched_beside_a_load_that_did_not_begin() -> None:
+    load_began = threading.Event()
+    other = _Other(load_began)
+    neighbour = Neighbour(other, otlp_grpc("metrics", "127.0.0.1:1"))  # type: ignore[arg-type]
+
+    with pytest.raises(ConnectionError, match="no load"), neighbour.beside(load_began):
+        raise ConnectionError("no load")
+
+    assert not other.began_after_the_load
 
 
 def test_the_highest_memory_counts_and_what_is_not_told_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

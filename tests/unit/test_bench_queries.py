@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 
 from bench import __main__ as every_part
-from bench import queries
+from bench import goals, queries, query_places
 from bench.query_places import QueryFigure
 from bench.query_questions import QUESTIONS, Question, Sizes
 from bench.results import Results
@@ -149,6 +151,66 @@ def test_each_question_asked_of_much_data_is_judged_by_its_p95(
 def test_less_data_is_not_judged_by_the_goals_of_much() -> None:
     slow = [replace(_figure(each, 99.0), stored=queries.LARGE[each.signal] - 1) for each in QUESTIONS]
     assert queries.outcomes(slow) == []
+
+
+def test_a_fast_answer_that_is_empty_reaches_no_goal() -> None:
+    empty = replace(_figure(QUESTIONS[0]), items=0)
+    of_little = goals.outcomes(Results({}, {}, queries=[asdict(empty)]))
+    verdicts = [each.verdict for each in (*queries.outcomes([empty]), *of_little) if QUESTIONS[0].name in each.what]
+    assert verdicts == ["not measured"] * 2
+    assert not any(each.reached for each in queries.outcomes([empty]))
+
+
+class _Answering:
+    """A process that spends a second of CPU on each answer, over gRPC and as JSON."""
+
+    def __init__(self) -> None:
+        self._answers = 0
+
+    def answer(self, *_: object) -> bytes:
+        self._answers += 1
+        return b""
+
+    def cpu_times(self) -> tuple[float, float, float]:
+        return (float(self._answers), 0.0, 100.0)
+
+
+def test_what_an_answer_costs_is_counted_from_the_first_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering: Any = _Answering()
+    monkeypatch.setattr("bench.query_places.http.client.HTTPConnection", lambda *_, **__: _Connection(answering))
+    server = grpc.server(ThreadPoolExecutor(1))
+    _, service, method = QUESTIONS[2].method.split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(answering.answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+
+    figures = [
+        ask(QUESTIONS[2], f"127.0.0.1:{port}", SIZES, 10, answering)
+        for ask in (query_places.over_grpc, query_places.over_rest)
+    ]
+    server.stop(None).wait()
+
+    assert [(each.asked, each.cpu_ms) for each in figures] == [(10, 1000.0)] * 2
+
+
+class _Connection:
+    """Stands in for one to Envoy."""
+
+    status = 200
+
+    def __init__(self, answering: _Answering) -> None:
+        self._answering = answering
+
+    def request(self, *_: object) -> None: ...
+
+    def getresponse(self) -> _Connection:
+        return self
+
+    def read(self) -> bytes:
+        return self._answering.answer()
+
+    def close(self) -> None: ...
 
 
 def test_questions_are_asked_at_the_ports_that_the_platform_found_free(

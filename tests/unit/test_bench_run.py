@@ -318,7 +318,7 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
 
 def test_start_and_queries_are_drawn_beside_their_goals() -> None:
     start = {"first_start_seconds": 8.0, "start_seconds": 4.0, "idle_memory_bytes": 2.0**30, "idle_cpu_percent": 2.0}
-    figures = {"question": "rare <word>", "p50_ms": 26.0, "p95_ms": 37.0, "goal_ms": 7.0}
+    figures = {"question": "rare <word>", "p50_ms": 26.0, "p95_ms": 37.0, "goal_ms": 7.0, "items": 1}
     queries = [{**figures, "place": place} for place in ("grpc", "rest")]
     html = page(Results({}, {}, start=[start, {**start, "start_seconds": 5.0}], queries=queries))
     charts = dict(zip(re.findall("<h3>(.*?)</h3>", html), re.findall("<svg.*?</svg>", html), strict=True))

@@ -65,6 +65,8 @@ def test_what_is_as_promised_misses_nothing() -> None:
         ({"recovery": 6.0}, "recovered after 6 s"),
         ({"recovery": math.inf}, "recovered after inf s"),
         ({"health_failed": 1}, "1 health checks failed"),
+        ({"health_p95": 1.1}, "p95 of a health check 1.10 s"),
+        ({"health_p95": math.nan}, "p95 of a health check nan s"),
     ],
 )
 def test_each_goal_is_told_when_it_is_missed(change: dict[str, object], told: str) -> None:

@@ -93,6 +93,16 @@ def test_each_target_is_asked_as_often_with_the_same_numbers_and_a_failure_is_to
     assert not list(tmp_path.iterdir())
 
 
+def test_answers_that_are_empty_are_a_fault(tmp_path: Path) -> None:
+    target = CountingTarget("durable")
+    asked = [(target, lambda _: {"nothing": lambda number: 0, "something": lambda number: number % 4})]
+    found = measure_questions(asked, Data("traces", BASE_NS, 2), 4, lambda _: None, tmp_path)
+    assert [(each.question, each.fault) for each in found] == [
+        ("nothing", "its answers are empty"),
+        ("something", ""),
+    ]
+
+
 def test_what_a_question_costs_a_target_is_its_own_cpu_while_it_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,24 @@ def test_a_question_has_the_issues_goal_and_that_of_the_fastest_peer() -> None:
     assert PeerResults(results(), [], asked[1:]).outcomes() == []
 
 
+def test_a_question_that_failed_reaches_no_goal_and_is_no_bar() -> None:
+    ours, failed = Answered(RARE, "AIRIS", 2.0), Answered(RARE, "fast", 1.0, fault="its answers are empty")
+    slow = Answered(RARE, "slow", 9.0)
+
+    def verdicts(*asked: Answered) -> list[str]:
+        return [each.verdict for each in PeerResults(results(), [], list(asked)).outcomes()]
+
+    assert verdicts(replace(ours, fault="its answers are empty"), slow) == ["not measured"] * 2
+    assert verdicts(ours, failed, slow) == ["reached"] * 2
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, "reached"), (0.1, "not measured")])
+def test_goals_are_judged_with_all_the_data_and_peers_are_compared_with_any(share: float, verdict: str) -> None:
+    asked = [Answered(RARE, "AIRIS", 2.0), Answered(RARE, "slow", 9.0)]
+    of_share = Results({}, {"question_share": share})
+    assert [each.verdict for each in PeerResults(of_share, [], asked).outcomes()] == [verdict, "reached"]
+
+
 def test_goals_and_ratios_of_questions_and_charts_are_written(tmp_path: Path) -> None:
     kills = [Killed("AIRIS", "logs", 10, 10), *(Killed("Peer", "logs", 10, stored) for stored in (4, 6))]
     asked = [
@@ -155,6 +174,8 @@ def test_a_run_in_which_no_peer_could_be_measured_is_none(
     monkeypatch.setattr(sys, "argv", ["bench.peers", *options, "--results", str(tmp_path)])
 
     assert command.main() == code
+    written = json.loads((tmp_path / "results.json").read_text())["options"]
+    assert [written[name] for name in ("kills", "questions", "question_share")] == [0, 0, 1.0]
     assert f"peers measured: {count} of 7" in capsys.readouterr().out
 
 

@@ -6,15 +6,19 @@ import os
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from overload_load import Call
+
 from bench import soak
 from bench.overload_traffic import SERVICES, kinds
-from bench.soak import Samples, between_thirds, goals, growth, restarted, stored_after, total
+from bench.processes import Memory
+from bench.soak import Samples, between_thirds, goals, growth, restarted, since_due, stored_after, total
 
 
 def test_memory_that_stays_does_not_grow_and_a_warm_up_does_not_count() -> None:
@@ -36,7 +40,10 @@ def test_the_last_third_is_held_against_the_first_by_medians() -> None:
 
 def kept() -> dict[str, Any]:
     """Figures of a soak that keeps all that is promised."""
-    calls = {name: {"p95": 0.1, "promised_p95": 0.1} for name in ("metrics IngestMetrics", "logs IngestLogs")}
+    calls = {
+        name: {"p95": 0.1, "promised_p95": 0.1, "late_p95": 0.1}
+        for name in ("metrics IngestMetrics", "logs IngestLogs")
+    }
     return {"calls": calls, "total": {"growth": 0.05}, "failed_share": 0.001, "faults": []}
 
 
@@ -51,8 +58,12 @@ def test_a_soak_that_keeps_all_that_is_promised_is_met() -> None:
         ({"failed_share": 0.002}, "0.1% of the calls fail at most: 0.200%"),
         ({"faults": ["metrics: 1 items are doubled"]}, "no process ends, and each acknowledged item is stored once"),
         (
-            {"calls": {"logs IngestLogs": {"p95": 0.7, "promised_p95": 0.1}}},
+            {"calls": {"logs IngestLogs": {"p95": 0.7, "promised_p95": 0.1, "late_p95": 0.0}}},
             "p95 of logs IngestLogs is 100 ms at most: 700 ms",
+        ),
+        (
+            {"calls": {"logs IngestLogs": {"p95": 0.1, "promised_p95": 0.1, "late_p95": 0.2}}},
+            "p95 of logs IngestLogs is shown: sent 100 ms late at most: 200 ms (p95)",
         ),
     ],
 )
@@ -62,6 +73,11 @@ def test_each_promise_that_a_soak_breaks_is_told(change: dict[str, Any], told: s
 
 def test_what_is_promised_of_a_soaks_calls_is_the_contracts() -> None:
     assert [kinds(service)[1].latency_p95 for service in SERVICES] == [0.1, 0.1, 0.1]
+
+
+def test_a_call_takes_as_long_as_its_user_waits_from_when_it_was_due() -> None:
+    (waited,) = since_due([Call("", 1.0, 0.25, "OK", None, late=0.5)])
+    assert (waited.at, waited.seconds) == (1.0, 0.75)
 
 
 def test_a_few_samples_say_nothing() -> None:
@@ -76,9 +92,10 @@ def test_processes_are_added_up_sample_by_sample() -> None:
 
 
 class _Platform:
-    """Has a process that has ended."""
+    """Has a supervisor, and a process that has ended."""
 
     def __init__(self) -> None:
+        self.process = SimpleNamespace(pid=os.getppid())
         self.was_asked_twice = threading.Event()
         self._asked = 0
 
@@ -89,12 +106,21 @@ class _Platform:
         return {"metrics": {"pid": None}, "logs": {"pid": os.getpid()}}
 
 
-def test_a_process_that_has_ended_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_supervisor_has_memory_of_its_own_and_a_process_that_has_ended_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def memory(pids: list[int], *, descendants: bool = True) -> Memory:
+        # What the supervisor started is counted by its own names.
+        assert descendants is (pids != [os.getppid()])
+        return Memory(0.0, pids[0] * 2**20)
+
     monkeypatch.setattr(soak, "_SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr(soak, "memory", memory)
     platform = _Platform()
     samples = Samples(platform)  # type: ignore[arg-type]
     assert platform.was_asked_twice.wait(10)
-    assert set(samples.end()) == {"logs"}
+    found = samples.end()
+    assert {name: each[0][1] for name, each in found.items()} == {"logs": os.getpid(), "supervisor": os.getppid()}
 
 
 def test_a_process_that_ended_is_told() -> None:
