@@ -67,7 +67,8 @@ async def test_who_watches_is_told_that_the_server_stops_and_does_not_hold_it_up
     assert [(await watch.read()).status for watch in watches] == [SERVING, SERVICE_UNKNOWN]
     health.end()
     health.set("", SERVING)
-    assert [[answer.status async for answer in watch] for watch in watches] == [[NOT_SERVING], []]
+    assert (await watches[0].read()).status == NOT_SERVING
+    assert [await watch.read() for watch in watches] == [grpc.aio.EOF, grpc.aio.EOF]
     assert (await stub.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
     await asyncio.wait_for(server.stop(60), 30)
 
