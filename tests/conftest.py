@@ -6,8 +6,10 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,3 +37,13 @@ async def postgres_dsn(postgres_socket: str) -> AsyncIterator[str]:
         await admin.execute(f"DROP DATABASE {database} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@pytest.fixture
+def temporary_files_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder for temporary files is a RAM disk, as far as the system tells."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(memory))
+    mounts = [SimpleNamespace(mountpoint=str(memory), fstype="tmpfs")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)

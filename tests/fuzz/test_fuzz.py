@@ -190,14 +190,10 @@ def test_as_many_processes_decode_as_there_are_cores_up_to_eight(
     assert decoding.cores() == processes
 
 
+@pytest.mark.usefixtures("temporary_files_in_memory")
 def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(memory))
-    mounts = [SimpleNamespace(mountpoint=str(memory), fstype="tmpfs")]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     monkeypatch.setattr(program, "RESULTS", tmp_path / "results")
     folders = []
 
@@ -213,7 +209,7 @@ def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
     with pytest.raises(StartedError):
         program.main()
     assert folders[0].parent.parent == tmp_path / "results" / "work"
-    assert not list(memory.iterdir())
+    assert not list((tmp_path / "memory").iterdir())
 
 
 class _Platform:

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -35,6 +34,7 @@ def _grow(target: object, signal: str, items: int, work: Path, told: object) -> 
     raise StartedError(work)
 
 
+@pytest.mark.usefixtures("temporary_files_in_memory")
 @pytest.mark.parametrize(
     ("program", "name", "start"),
     [
@@ -47,11 +47,6 @@ def _grow(target: object, signal: str, items: int, work: Path, told: object) -> 
 def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
     program: ModuleType, name: str, start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(memory))
-    mounts = [SimpleNamespace(mountpoint=str(memory), fstype="tmpfs")]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     monkeypatch.setattr(program, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(program, name, start)
     monkeypatch.setattr(overload, "_own_core", set)
@@ -61,4 +56,4 @@ def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
         program.main()
 
     assert started.value.args == (tmp_path / "results" / "work",)
-    assert not list(memory.iterdir())
+    assert not list((tmp_path / "memory").iterdir())

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 from faults import conftest
 
@@ -75,14 +74,10 @@ def test_a_failed_test_is_told_though_a_server_is_missing_too(monkeypatch: pytes
     assert Started(fetch_says="no network", tests_end_with=2).main(monkeypatch) == 2
 
 
+@pytest.mark.usefixtures("temporary_files_in_memory")
 def test_data_lies_on_a_disk_though_temporary_files_are_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(memory))
-    mounts = [SimpleNamespace(mountpoint=str(memory), fstype="tmpfs")]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     monkeypatch.setattr(conftest, "RESULTS", tmp_path / "results")
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", "")
     monkeypatch.delenv("PYTEST_DEBUG_TEMPROOT")
