@@ -9,7 +9,7 @@ import pytest
 from clickhouse_signals import NOW, ROWS, signals, stored
 from clickhouse_world import ENGINES, dsn_of, opened
 
-from services.shared.clickhouse import client
+from services.shared.clickhouse import blocks
 
 # The server allows 100, if nothing else is said.
 MONTHS = 101
@@ -37,7 +37,7 @@ async def test_an_insert_of_more_text_than_small_offsets_reach_is_the_same_to_a_
             await signal.open()
             with monkeypatch.context() as little:
                 # In place of 2 GiB, which would take many times that.
-                little.setattr(client, "_MOST_SMALL_TEXT", 0)
+                little.setattr(blocks, "_MOST_SMALL_TEXT", 0)
                 await signal.write_batches("token", [1, 2, 3], False)
             await signal.write_batches("token", [2, 3], False)
             assert await stored(clickhouse, signal) == dict.fromkeys(signal.figures, 3 * ROWS), signal.name

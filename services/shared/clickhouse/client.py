@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import clickhouse_connect
@@ -25,6 +24,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
+from services.shared.clickhouse.blocks import insert_block, settings_clause
 from services.shared.clickhouse.config import ClickHouseConfig
 from services.shared.clickhouse.faults import late, translate, unavailable
 from services.shared.clickhouse.layout import Layout
@@ -41,16 +41,12 @@ _GRACE = 2.0
 # A tenant's rows are on one shard: joins and subqueries stay there.
 _READING_A_CLUSTER = {"distributed_product_mode": "local", "optimize_skip_unused_shards": 1}
 _SMALL_BYTES = 1024 * 1024
-# What a column of `pa.string()` can hold at most in one chunk: its offsets have 32 bits.
-_MOST_SMALL_TEXT = 2**31 - 1
 # Stored means stored on the shards.
 _WRITING_TO_A_CLUSTER = {"distributed_foreground_insert": 1}
 # A table has a partition a month, and keeps up to ten years: an insert may touch each.
 _INSERTING = {"async_insert": 0, "max_partitions_per_insert_block": 0}
 # Measured at half the peak of lines and spans: p95 of acknowledgements is half and a third of what it was.
 _ENGINE_NICENESS = 5
-# Not in every sandbox.
-_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class ClickHouse:
@@ -191,7 +187,7 @@ class ClickHouse:
             self._give(client, left + _GRACE)
             limited = {**settings, "max_execution_time": max(left, 0.001)}
             # In the text: for settings beside it the driver sets and restores each by a statement of its own (chdb).
-            return client.query_arrow(f"{text}\n{_clause(limited)}", parameters=dict(parameters or {}))
+            return client.query_arrow(f"{text}\n{settings_clause(limited)}", parameters=dict(parameters or {}))
 
         text = self._target.localize(sql)
         table = await self._run(self._inserts if for_insert else self._queries, ask)
@@ -234,12 +230,7 @@ class ClickHouse:
         name = self._target.localize(f"{DATABASE}.{table}")
 
         def write(client: Any) -> None:
-            # ClickHouse counts the blocks of an insert: a repetition in fewer would be another insert to it.
-            block = _in_one_chunk(rows)
-            if self.is_embedded and sys.platform == "linux" and _DESCRIPTORS.is_dir():
-                _insert_from_memory(client, name, block, all_settings)
-            else:
-                client.insert_arrow(name, block, settings=all_settings)
+            insert_block(client, name, rows, all_settings, is_embedded=self.is_embedded)
 
         await self._run(self._inserts, write)
 
@@ -358,47 +349,3 @@ def _give_way() -> None:
         os.setpriority(
             os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _ENGINE_NICENESS
         )
-
-
-if sys.platform == "linux":
-
-    def _insert_from_memory(client: Any, table: str, rows: pa.Table, settings: Mapping[str, object]) -> None:
-        """The same as the driver's `insert_arrow`, whose file stays on the disk when the process is killed."""
-        descriptor = os.memfd_create("insert")
-        try:
-            with open(descriptor, "wb", closefd=False) as file, pa.ipc.new_file(file, rows.schema) as writer:
-                writer.write_table(rows)
-            columns = ", ".join(rows.schema.names)
-            client.command(
-                f"INSERT INTO {table} ({columns}) FROM INFILE '{_DESCRIPTORS}/{descriptor}' "
-                f"{_clause(settings)} FORMAT Arrow"
-            )
-        finally:
-            os.close(descriptor)
-
-
-def _clause(settings: Mapping[str, object]) -> str:
-    """What a statement is told. Names and values are the program's own."""
-    values = (
-        f"{name} = {value}" if isinstance(value, int | float) else f"{name} = '{value}'"
-        for name, value in settings.items()
-    )
-    return f"SETTINGS {', '.join(values)}"
-
-
-def _in_one_chunk(rows: pa.Table) -> pa.Table:
-    # Not always: the offsets of large texts take twice the room.
-    if rows.nbytes > _MOST_SMALL_TEXT:
-        rows = rows.cast(pa.schema([field.with_type(_large(field.type)) for field in rows.schema]))
-    # Parts may have different dictionaries.
-    return rows.unify_dictionaries().combine_chunks()
-
-
-def _large(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string(kind):
-        return pa.large_string()
-    if pa.types.is_map(kind):
-        return pa.map_(_large(kind.key_type), _large(kind.item_type))
-    if pa.types.is_list(kind):
-        return pa.list_(_large(kind.value_type))
-    return kind
