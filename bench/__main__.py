@@ -21,7 +21,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import goals, startup
-from bench.airis_target import AirisTarget
+from bench.airis_target import OFFSETS, AirisTarget
+from bench.arguments import names_of, port_offsets
 from bench.bare_target import BareTarget
 from bench.environment import environment
 from bench.folders import RESULTS, absolute, work_folder
@@ -158,7 +159,7 @@ def _write(results: Results, folder: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="seconds in place of minutes: shows that it works only")
-    parser.add_argument("--only", type=_names(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--only", type=names_of(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3, help="how often each target is measured (3)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a peak is measured (10)")
     parser.add_argument(
@@ -169,23 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results", type=absolute, default=RESULTS, help="the folder of the results")
     parser.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")
-    parser.add_argument("--port-offsets", type=_offsets, default=range(10_000, 22_000, 10), help="FIRST-LAST")
+    parser.add_argument("--port-offsets", type=port_offsets, default=OFFSETS, help="FIRST-LAST")
     return parser
-
-
-def _names(known: dict[str, Part]) -> Callable[[str], list[str]]:
-    def read(text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := sorted(set(names) - set(known)):
-            raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
-        return [name for name in known if name in names]
-
-    return read
-
-
-def _offsets(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1, 10)
 
 
 if __name__ == "__main__":

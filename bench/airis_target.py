@@ -75,6 +75,8 @@ class AirisTarget:
         self._offsets = offsets
         self._offset = 0
         self._directory = Path()
+        # Of what is stopped, until it is started again.
+        self._audits: dict[str, Audit] = {}
         self._process: subprocess.Popen[str] | None = None
         self._lines: deque[str] = deque(maxlen=200)
         self.start_seconds = 0.0
@@ -87,6 +89,7 @@ class AirisTarget:
         """
         self._directory, self._offset = directory, _free_offset(self._offsets)
         self._lines.clear()
+        self._audits.clear()
         command = [sys.executable, "-P", "-c", _UP, "up", "--data-dir", str(directory)]
         command += ["--auth"] if self._authenticated else []
         ready = threading.Event()
@@ -201,7 +204,10 @@ class AirisTarget:
         return self._audit(signal).bytes
 
     def _audit(self, signal: str) -> Audit:
-        return audit(self._directory, signal, METRIC_NAMES if signal == "metrics" else SERVICES)
+        if signal not in self._audits:
+            names = METRIC_NAMES if signal == "metrics" else SERVICES
+            self._audits[signal] = audit(self._directory, signal, names)
+        return self._audits[signal]
 
 
 def _token(directory: Path) -> str:

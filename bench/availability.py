@@ -32,6 +32,7 @@ from platform_process import Platform
 from bench.availability_calls import Load, Made
 from bench.folders import RESULTS, absolute, work_folder
 from bench.processes import cores
+from bench.results import write_json
 
 GOAL = 0.999
 TARGETS = ("metrics", "logs", "traces", "alerts", "postgres", "redis", "envoy")
@@ -215,8 +216,7 @@ def main() -> int:
         finally:
             platform.stop()
     show(found)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(chosen.json, found)
     return 0 if found["ok"] else 1
 
 

@@ -10,7 +10,6 @@ or a run was broken off; the stages before that are kept. Memory is told, and no
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform as machine
@@ -31,7 +30,7 @@ from bench.folders import RESULTS, absolute, work_folder
 from bench.ingest import faults_of, read_back
 from bench.load import LoadGenerator, Phase
 from bench.payloads import ITEMS, base_before, payloads
-from bench.results import finite
+from bench.results import write_json
 from bench.target import SIGNALS, Auditable, Target, TargetError
 
 GOAL = 0.9
@@ -247,11 +246,10 @@ def main() -> int:
             f"{signal}: the last {COMPARED} stages store {growth.ratio:.2f} of what the first do in a CPU-second;"
             f" goal: {GOAL}: {'met' if is_met else 'MISSED'}"
         )
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
         ok = all(each["ok"] for each in found)
         options = {"signals": chosen.signals, "items": chosen.items}
         document = {"environment": where, "options": options, "ok": ok, "signals": found}
-        chosen.json.write_text(json.dumps(finite(document), indent=1) + "\n", encoding="utf-8")
+        write_json(chosen.json, document)
     return 0 if ok else 1
 
 

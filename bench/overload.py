@@ -23,7 +23,6 @@ must not be taken from the service. That has the other cores, in each phase the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -50,6 +49,7 @@ from bench.overload_audit import items, lost_or_doubled
 from bench.overload_goals import RECOVERY_SECONDS, Verdict, judge, stored_rate, stored_within, table
 from bench.overload_traffic import SERVICES, Kind, fill, kinds, store_all
 from bench.processes import cores as usable_cores
+from bench.results import write_json
 from services.shared.bus.adapters.journal_checkpoint import Checkpoint
 
 TIMES = 3.0
@@ -228,8 +228,7 @@ def main() -> int:
         "ok": met,
         "rpcs": [verdict.document() for verdict in verdicts],
     }
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(chosen.json, document)
     return 0 if met else 1
 
 

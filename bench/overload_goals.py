@@ -94,9 +94,8 @@ class Verdict:
     def document(self) -> dict[str, Any]:
         """As JSON."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        finite = {key: None if value in (math.inf, -math.inf) else value for key, value in values.items()}
         shares = {"goodput_share": self.goodput / self.peak, "stored_share": self.stored_share}
-        return {**finite, **shares, "times_the_peak": self.offered / self.peak, "misses": self.misses}
+        return {**values, **shares, "times_the_peak": self.offered / self.peak, "misses": self.misses}
 
 
 def recovery(after: Report) -> float:

@@ -122,7 +122,7 @@ class Results:
         """Writes everything as JSON."""
         rows = [{**asdict(row), **self.ratios(row)} for row in self.rows()]
         tree = {**asdict(self), "rows": rows, "goals": list(goals)}
-        path.write_text(json.dumps(finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(path, tree)
 
 
 def _row(signal: str, target: str, runs: list[Run]) -> Row:
@@ -158,12 +158,18 @@ def _row(signal: str, target: str, runs: list[Run]) -> Row:
     )
 
 
-def finite(tree: Any) -> Any:
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes figures, those that are not finite as null, and makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_finite(tree), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _finite(tree: Any) -> Any:
     """What can be written as JSON."""
     if isinstance(tree, dict):
-        return {key: finite(value) for key, value in tree.items()}
+        return {key: _finite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [finite(value) for value in tree]
+        return [_finite(value) for value in tree]
     if isinstance(tree, Path):
         return str(tree)
     # JSON has no word for it.

@@ -14,7 +14,6 @@ Memory as a whole has no limit that the platform keeps by itself, so that only i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform as machine
 import statistics
@@ -40,7 +39,7 @@ from bench.overload_audit import items, lost_or_doubled
 from bench.overload_goals import LATE_SECONDS
 from bench.overload_traffic import SERVICES, Kind, kinds, store_all
 from bench.processes import cores, memory
-from bench.results import finite
+from bench.results import write_json
 
 GROWTH, FAILED = 0.05, 0.001
 _SAMPLE_SECONDS, _PEAK_SECONDS, _CALLERS, _DEADLINE = 5.0, 30.0, 4, 5.0
@@ -250,8 +249,7 @@ def main() -> int:
     ok = all(is_met for _, is_met in judged)
     options = {"minutes": chosen.minutes, "share": chosen.share}
     document = {"environment": where, "options": options, "ok": ok, "goals": dict(judged), **found}
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(finite(document), indent=1) + "\n", encoding="utf-8")
+    write_json(chosen.json, document)
     return 0 if ok else 1
 
 

@@ -15,7 +15,8 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from bench.airis_target import AirisTarget
+from bench.airis_target import OFFSETS, AirisTarget
+from bench.arguments import names_of, port_offsets
 from bench.bare_target import BareTarget
 from bench.environment import environment
 from bench.folders import absolute, work_folder
@@ -130,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(PEERS)}")
     run = commands.add_parser("run", help="measure")
     known = [*_OURS, *PEERS]
-    run.add_argument("--targets", type=lambda text: _chosen(text, known), default=known, help=f"of {','.join(known)}")
-    run.add_argument("--signals", type=lambda text: _chosen(text, list(SIGNALS)), default=list(SIGNALS))
+    run.add_argument("--targets", type=names_of(known), default=known, help=f"of {','.join(known)}")
+    run.add_argument("--signals", type=names_of(list(SIGNALS)), default=list(SIGNALS))
     run.add_argument("--repeats", type=int, default=3, help="how often each is measured (3)")
     run.add_argument("--seconds", type=float, default=10.0, help="how long a peak is measured (10)")
     run.add_argument("--merge-seconds", type=float, default=60.0, help="how long merges may go on after it (60)")
@@ -141,20 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--question-share", type=float, default=1.0, help="1.0: of 5M points, 1M lines, 1M spans")
     run.add_argument("--results", type=absolute, default="bench-results/peers", help="the folder of the results")
     run.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")
-    run.add_argument("--port-offsets", type=_offsets, default=range(10_000, 22_000, 10), help="ours: FIRST-LAST")
+    run.add_argument("--port-offsets", type=port_offsets, default=OFFSETS, help="ours: FIRST-LAST")
     return parser
-
-
-def _chosen(text: str, known: list[str]) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names) - set(known)):
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
-    return [name for name in known if name in names]
-
-
-def _offsets(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1, 10)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bench.peers.kill import Killed
 from bench.peers.questions import GOALS_MS, Answered
 from bench.report import number, print_report, spread_text
 from bench.report_html import Bar, chart, page, table
-from bench.results import OURS, Results, Spread, finite, ratio, spread
+from bench.results import OURS, Results, Spread, ratio, spread, write_json
 
 _KILLED = "SIGKILL under load: acknowledged items that are gone after a restart"
 _KILLED_HEADER = ("signal", "target", "acknowledged", "lost", "doubled", "of what was acknowledged", "back after")
@@ -229,6 +229,6 @@ def write(measured: PeerResults, folder: Path) -> None:
     tree["kills"] = [{**asdict(killed), "lost": killed.lost, "doubled": killed.doubled} for killed in measured.kills]
     asked = measured.questions
     tree["peer_questions"] = [{**asdict(each), **question_ratios(each, asked)} for each in asked]
-    file.write_text(json.dumps(finite(tree), indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(file, tree)
     html = page(measured.results, more) + "".join(section.html() for section in _sections(measured))
     (folder / "results.html").write_text(html, encoding="utf-8")
