@@ -23,3 +23,12 @@ def only_waits() -> None:
     end = _end.get()
     if end is not None:
         end()
+
+
+def ender() -> Callable[[], None]:
+    """What says so of the current call, from wherever it is called."""
+    return _end.get() or _nothing
+
+
+def _nothing() -> None:
+    """It is not measured."""

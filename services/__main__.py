@@ -1,4 +1,4 @@
-"""Starts one service: `python -m services metrics|logs|traces|alerts|mesh`."""
+"""Starts one service: `python -m services metrics|logs|traces|alerts|mesh|frontend`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIGNALS = {
     "alerts": "airis.alerts.v1.AlertService",
 }
 """What of the contract each of them serves."""
-SERVICES = (*SIGNALS, "mesh")
+SERVICES = (*SIGNALS, "mesh", "frontend")
 
 # 700 unless told otherwise, which under load is a few calls.
 _COLLECTED_AT_ONCE = 20_000

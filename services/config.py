@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from services.alerts.config import AlertsConfig
+from services.frontend.config import FrontendConfig
 from services.logs.config import LogsConfig
 from services.mesh.config import MeshConfig
 from services.metrics.config import MetricsConfig
@@ -36,6 +37,7 @@ from services.shared.bus.config import BusConfig
 from services.shared.clickhouse.config import ClickHouseConfig
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import InvalidArgumentError
+from services.shared.handover.config import HandoverConfig
 from services.shared.telemetry.config import TelemetryConfig
 from services.traces.config import TracesConfig
 
@@ -95,6 +97,8 @@ class Configuration(BaseSettings):
     traces: TracesConfig = TracesConfig()
     alerts: AlertsConfig = AlertsConfig()
     mesh: MeshConfig = MeshConfig()
+    handover: HandoverConfig = HandoverConfig()
+    frontend: FrontendConfig = FrontendConfig()
 
     @classmethod
     def settings_customise_sources(

@@ -19,7 +19,8 @@ import psutil
 from service_process import free_offset
 
 ROOT = Path(__file__).parent.parent
-PORTS = (8080, 4317, 4318, 9901, 8001, 8002, 8003, 8004, 9101, 9102, 9103, 9104)
+# The last four are those of two frontends.
+PORTS = (8080, 4317, 4318, 9901, 8001, 8002, 8003, 8004, 9101, 9102, 9103, 9104, 8011, 8012, 9111, 9112)
 WITHOUT_DEMO = ("--profile", str(ROOT / "services" / "profiles" / "embedded.yaml"))
 """Arguments of a `Platform` that is as users run it: without any it brings the demo."""
 ResultT = TypeVar("ResultT")

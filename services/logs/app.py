@@ -29,7 +29,7 @@ from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
-from services.shared.serving import otlp_binding, serve
+from services.shared.serving import otlp_binding, owner_for_frontends, serve
 
 _SERVICE = logs_pb2.DESCRIPTOR.services_by_name["LogService"]
 _OTLP_SERVICE = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]
@@ -85,7 +85,9 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
             for task in (worker.run(bus, store, repeats, replay.decode_all), *(chore() for chore in chores)):
                 group.create_task(task)
 
-    return SignalApplication(Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared))
+    owner = owner_for_frontends(settings, "logs", servicer.ingest)
+    parts = Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared, owner)
+    return SignalApplication(parts)
 
 
 def _store(settings: Settings) -> tuple[Engine, LogStore, tuple[Chore, ...]]:

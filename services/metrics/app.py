@@ -27,7 +27,7 @@ from services.shared.bus.repeats import Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
-from services.shared.serving import otlp_binding, serve
+from services.shared.serving import otlp_binding, owner_for_frontends, serve
 
 _SERVICE = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
 _OTLP_SERVICE = metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"]
@@ -74,4 +74,6 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
     def work() -> Coroutine[Any, Any, None]:
         return worker.run(bus, store, index, repeats, replay.decode_all)
 
-    return SignalApplication(Parts(clickhouse, store, bus, recent_ids, work, endpoints, settings.role, is_shared))
+    owner = owner_for_frontends(settings, "metrics", servicer.ingest)
+    parts = Parts(clickhouse, store, bus, recent_ids, work, endpoints, settings.role, is_shared, owner)
+    return SignalApplication(parts)

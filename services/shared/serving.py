@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services.shared.application import Place
+from services.shared.handover.owner import Owner
 from services.shared.rpc.ingest_methods import IngestMethods, OtlpServicer
 from services.shared.rpc.otlp_http import OtlpHttp
 from services.shared.rpc.server import Binding, Endpoints, Ready
@@ -45,6 +46,17 @@ def serve(place: Place, ports: Ports, domain: str, *bindings: Binding) -> Callab
         )
 
     return endpoints
+
+
+def owner_for_frontends(place: Place, signal: str, ingest: IngestMethods[Any]) -> Owner | None:
+    """What answers the calls that frontends take; None: there are none.
+
+    Args:
+        signal: "metrics".
+        ingest: Takes the items.
+    """
+    folder = place.handover.folder
+    return None if folder is None else Owner(place.handover.socket(folder, signal), ingest, ingest.contract.domain)
 
 
 def otlp_binding(service: ServiceDescriptor, path: str, ingest: IngestMethods[Any], policy_of: str) -> Binding:

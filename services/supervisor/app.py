@@ -28,7 +28,13 @@ from services.supervisor.engines.redis import RedisEngine
 from services.supervisor.http import answers_ok
 from services.supervisor.logs import ConsoleLog
 from services.supervisor.program import Program, StartError
-from services.supervisor.services import demo_programs, readiness, service_environment, service_program
+from services.supervisor.services import (
+    demo_programs,
+    frontend_programs,
+    readiness,
+    service_environment,
+    service_program,
+)
 from services.supervisor.state import PlatformState, ProcessState, read_state, write_state
 from services.supervisor.supervisor import Supervisor, together
 
@@ -45,9 +51,17 @@ class _Launch:
     demo: bool
     profile: Path | None
     authentication: bool
+    frontends: int
 
 
-def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authentication: bool = False) -> int:
+def up(
+    data_dir: Path,
+    port_offset: int,
+    demo: bool,
+    profile: Path | None,
+    authentication: bool = False,
+    frontends: int = 0,
+) -> int:
     """Runs the platform in the foreground until SIGINT or SIGTERM; a second one ends it at once.
 
     Call from the main thread.
@@ -59,6 +73,7 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authe
         profile: A configuration file for the services; None: their defaults.
         authentication: Whether every call needs a token. Keys are made when there are none; when there are some,
             it is on in any case.
+        frontends: How many processes take ingest calls for those that have the stores; 0: they take them themselves.
 
     Returns:
         The exit code: 0 after a stop that was asked for, 1 when it could not start.
@@ -71,7 +86,7 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authe
     )
     try:
         folder.open()
-        _check_ports(port_offset)
+        _check_ports(port_offset, frontends)
         keys = KeyFolder(folder.path)
         if authentication:
             keys.init()
@@ -81,7 +96,7 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authe
                 f"there are keys in {keys.path}, and no {keys.jwks_file.name}: restore it, or make new keys with "
                 "`airis auth init`; tokens made before are invalid then."
             )
-        launch = _Launch(port_offset, demo, profile, keys.exists)
+        launch = _Launch(port_offset, demo, profile, keys.exists, frontends)
         return asyncio.run(_run(folder, launch, log))
     except (StartError, AirisError) as error:
         problem = str(error)
@@ -96,10 +111,10 @@ def up(data_dir: Path, port_offset: int, demo: bool, profile: Path | None, authe
     return 1
 
 
-def _check_ports(port_offset: int) -> None:
+def _check_ports(port_offset: int, frontends: int) -> None:
     if not 0 <= port_offset <= ports.MAX_OFFSET:
         raise StartError(f"--port-offset {port_offset} is not possible: give one of 0 to {ports.MAX_OFFSET}.")
-    shifted = [port + port_offset for port in ports.ALL]
+    shifted = [port + port_offset for port in (*ports.ALL, *ports.of_frontends(frontends))]
     busy = ports.busy(shifted)
     if busy:
         subject = f"Port {busy[0]} is" if len(busy) == 1 else f"Ports {', '.join(map(str, busy))} are"
@@ -162,6 +177,9 @@ async def _start(
     environment = service_environment(folder.path, port_offset, postgres.dsn, redis.url, launch.profile)
     if tokens is not None:
         environment |= tokens.environment()
+    if launch.frontends:
+        # Only we may enter it.
+        environment["AIRIS_HANDOVER__FOLDER"] = str(folder.runtime)
     console = Console(file=sys.stdout, highlight=False)
 
     async def start(*programs: Program) -> None:
@@ -179,7 +197,9 @@ async def _start(
     alerts = services.pop("alerts")
     # The others have their stores in themselves.
     await together(start_alerts(), start(*services.values()))
-    await start(EnvoyEngine(folder.runtime, port_offset, launch.authentication).program())
+    if launch.frontends:
+        await start(*frontend_programs(launch.frontends, port_offset, environment))
+    await start(EnvoyEngine(folder.runtime, port_offset, launch.authentication, launch.frontends).program())
     if launch.demo:
         await supervisor.start(demo_programs(port_offset, environment))
     _show(log, console, _addresses(port_offset, folder.path))
@@ -252,6 +272,6 @@ def _probe(folder: Path, state: PlatformState, name: str) -> Callable[[], Awaita
         return RedisEngine(folder / "redis", runtime).probe
     if name == "envoy":
         return EnvoyEngine(runtime, state.port_offset).probe
-    if name in ports.HTTP:
-        return partial(answers_ok, readiness(name, state.port_offset))
+    if (http_port := ports.http_port(name)) is not None:
+        return partial(answers_ok, readiness(http_port, state.port_offset))
     return None

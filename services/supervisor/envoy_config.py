@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from services.supervisor import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "envoy" / "envoy.yaml"
@@ -33,21 +36,43 @@ def runtime_config(
     return configuration
 
 
-def write_runtime_config(target: Path, port_offset: int, authentication: bool = False) -> None:
-    """Writes the configuration of this run to a file."""
+def write_runtime_config(target: Path, port_offset: int, authentication: bool = False, frontends: int = 0) -> None:
+    """Writes the configuration of this run to a file; see `runtime_config` and `send_to_frontends`."""
     configuration = runtime_config(port_offset, authentication)
+    send_to_frontends(configuration, port_offset, frontends)
     text = yaml.dump(configuration, Dumper=yaml.CSafeDumper, sort_keys=False)
     target.write_text(text, encoding="utf-8")
 
 
+def send_to_frontends(configuration: dict[str, Any], port_offset: int, count: int) -> None:
+    """Sends unary ingest calls to frontends in place of the services; streams and questions stay with these.
+
+    Args:
+        configuration: What `runtime_config` gives; is changed.
+        port_offset: Added to the frontends' ports.
+        count: How many there are; 0: nothing is changed.
+    """
+    if count == 0:
+        return
+    first = {"ingest": ports.FRONTEND_GRPC + port_offset, "http": ports.FRONTEND_HTTP + port_offset}
+    for cluster in configuration["static_resources"]["clusters"]:
+        kind = cluster["name"].rpartition("-")[2]
+        if kind in first:
+            (group,) = cluster["load_assignment"]["endpoints"]
+            (service,) = group["lb_endpoints"]
+            group["lb_endpoints"] = [copy.deepcopy(service) for _ in range(count)]
+            for number, each in enumerate(group["lb_endpoints"]):
+                each["endpoint"]["address"]["socket_address"]["port_value"] = first[kind] + number
+
+
 def listener_ports(configuration: dict[str, Any]) -> dict[str, int]:
     """Where Envoy will listen, by the listener's name; the admin interface is `admin`."""
-    ports = {
+    found = {
         listener["name"]: int(listener["address"]["socket_address"]["port_value"])
         for listener in configuration["static_resources"]["listeners"]
     }
-    ports["admin"] = int(configuration["admin"]["address"]["socket_address"]["port_value"])
-    return ports
+    found["admin"] = int(configuration["admin"]["address"]["socket_address"]["port_value"])
+    return found
 
 
 def _adapt(node: Any, port_offset: int, descriptors: str) -> None:

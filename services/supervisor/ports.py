@@ -11,8 +11,24 @@ LOOPBACK = "127.0.0.1"
 GRPC = {"metrics": 8001, "logs": 8002, "traces": 8003, "alerts": 8004}
 HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104}
 ENVOY = {"REST, gRPC, gRPC-Web": 8080, "OTLP/gRPC": 4317, "OTLP/HTTP": 4318, "Envoy admin": 9901}
+FRONTEND = "frontend-"
+"""What the names of frontends begin with; their numbers follow, from 1 on."""
+FRONTEND_GRPC, FRONTEND_HTTP = 8011, 9111
+"""Of the first frontend; each next one has the next port."""
 MAX_OFFSET = 50_000
 ALL = (*GRPC.values(), *HTTP.values(), *ENVOY.values())
+
+
+def http_port(name: str) -> int | None:
+    """Where a process answers over HTTP, by its name; None: it does not."""
+    if name.startswith(FRONTEND):
+        return FRONTEND_HTTP + int(name.removeprefix(FRONTEND)) - 1
+    return HTTP.get(name)
+
+
+def of_frontends(count: int) -> list[int]:
+    """The ports of so many frontends."""
+    return [first + number for first in (FRONTEND_GRPC, FRONTEND_HTTP) for number in range(count)]
 
 
 def busy(ports: Iterable[int]) -> list[int]:

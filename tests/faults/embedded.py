@@ -32,16 +32,19 @@ class Embedded:
     Args:
         folder: For its data.
         chance: Where moments come from.
+        frontends: How many processes take ingest calls for the services; 0: they take them themselves.
 
     Attributes:
+        profile: Its name in the matrix.
         load: The senders.
         proxies: The network before Envoy: "edge", "otlp_grpc", "otlp_http".
     """
 
-    def __init__(self, folder: Path, chance: random.Random) -> None:
+    def __init__(self, folder: Path, chance: random.Random, frontends: int = 0) -> None:
         self._folder = folder
         self._chance = chance
-        self.platform = Platform(folder, *WITHOUT_DEMO)
+        self.profile = f"{PROFILE}, {frontends} frontends" if frontends else PROFILE
+        self.platform = Platform(folder, *WITHOUT_DEMO, "--frontends", str(frontends))
         self.history = {signal: History() for signal in (*SIGNALS, ALERTS)}
         self.proxies: dict[str, TcpProxy] = {}
         self.load: Load
@@ -94,7 +97,7 @@ class Embedded:
             history.fault = fault
         await self.pause(0.3)
         await strikes()
-        MATRIX.recovered(PROFILE, fault, await self.load.recovers())
+        MATRIX.recovered(self.profile, fault, await self.load.recovers())
 
     async def kill(self, name: str) -> None:
         """Ends a process as a crash would; the supervisor starts it again."""
@@ -140,7 +143,7 @@ class Embedded:
                 sums[signal] = await store.rolled_up(signal)
         faults = []
         for signal, history in self.history.items():
-            faults += judged(PROFILE, signal, history, stored[signal], sums[signal])
+            faults += judged(self.profile, signal, history, stored[signal], sums[signal])
         assert not faults, "\n".join(faults)
 
     def _rules(self) -> dict[str, Stored]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from faults import network
 from faults.embedded import PROCESSES, SUPERVISOR, Embedded
+from faults.items import SIGNALS
 
 longer = pytest.mark.faults
 """Only `make faults` runs these."""
@@ -39,11 +40,11 @@ STOPPED: dict[str, Fault] = {f"{name} stopped": stopped(name) for name in (*PROC
 NETWORK: dict[str, Fault] = {name: broken(name) for name in network.FAULTS}
 
 
-async def endure(folder: Path, chance: random.Random, faults: dict[str, Fault]) -> None:
+async def endure(folder: Path, chance: random.Random, faults: dict[str, Fault], frontends: int = 0) -> None:
     """Each fault once, in an order of the seed's; `Embedded` finds out what became of everything that was sent."""
     order = list(faults)
     chance.shuffle(order)
-    async with Embedded(folder, chance) as platform:
+    async with Embedded(folder, chance, frontends) as platform:
         for name in order:
             await platform.strike(name, lambda name=name: faults[name](platform, chance))  # type: ignore[misc]
 
@@ -77,6 +78,15 @@ async def test_everything_is_killed_at_once(tmp_path: Path, chance: random.Rando
 @longer
 async def test_each_process_stands_still_for_a_while(tmp_path: Path, chance: random.Random) -> None:
     await endure(tmp_path, chance, STOPPED)
+
+
+@longer
+async def test_frontends_and_the_services_behind_them_are_killed_and_stand_still(
+    tmp_path: Path, chance: random.Random
+) -> None:
+    names = ("frontend-1", "frontend-2", *SIGNALS)
+    faults = {f"{name} killed": killed(name) for name in names} | {f"{name} stopped": stopped(name) for name in names}
+    await endure(tmp_path, chance, faults, frontends=2)
 
 
 @longer

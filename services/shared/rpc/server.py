@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
@@ -71,6 +71,7 @@ class Binding:
         descriptor: The service.
         servicer: Has a method of the same name for each RPC.
         raw: RPCs whose requests are handed on as bytes.
+        only: RPCs that are served here; empty: all.
         policy_of: The path of the RPC whose policy these have, if they have none of their own: OTLP's.
         otlp: Takes the same over HTTP: a path, "/v1/metrics", and its handler.
     """
@@ -80,14 +81,18 @@ class Binding:
     raw: frozenset[str] = frozenset()
     policy_of: str = ""
     otlp: tuple[str, OtlpHandler] | None = None
+    only: frozenset[str] = frozenset()
 
     def handlers(self, watches: Watches) -> dict[str, grpc.RpcMethodHandler]:
-        """All RPCs of the service by their names, found in its descriptor: a new one is served unasked."""
-        return {method.name: self._method(method, watches) for method in self.descriptor.methods}
+        """The RPCs of the service by their names, found in its descriptor: a new one is served unasked."""
+        return {method.name: self._method(method, watches) for method in self._methods()}
 
     def paths(self) -> list[str]:
         """The paths of its RPCs."""
-        return [f"/{self.descriptor.full_name}/{method.name}" for method in self.descriptor.methods]
+        return [f"/{self.descriptor.full_name}/{method.name}" for method in self._methods()]
+
+    def _methods(self) -> list[MethodDescriptor]:
+        return [method for method in self.descriptor.methods if not self.only or method.name in self.only]
 
     def _method(self, method: MethodDescriptor, watches: Watches) -> Any:
         request = message_factory.GetMessageClass(method.input_type)
@@ -121,6 +126,7 @@ class Endpoints:
         ready: Gives what keeps the service from answering, or an empty text.
         auth: How callers are known.
         interceptors: Further interceptors, before ours.
+        domains: Of RPCs that have another domain, by their paths.
     """
 
     host: str
@@ -131,6 +137,7 @@ class Endpoints:
     ready: Ready
     auth: AuthConfig
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    domains: Mapping[str, str] = field(default_factory=dict)
 
 
 class RpcServer:
@@ -160,7 +167,7 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         keep_requests_out_of_logs()
-        policies_of_calls = PolicyInterceptor(self._guard, ServiceCalls(at.domain), traced())
+        policies_of_calls = PolicyInterceptor(self._guard, ServiceCalls(at.domain, at.domains), traced())
         self._grpc = GrpcServer(
             interceptors=(*at.interceptors, policies_of_calls),
             options=(

@@ -26,12 +26,14 @@ class EnvoyEngine:
         runtime: The short runtime folder of this run, for the configuration.
         port_offset: Added to every port.
         authentication: Whether it checks tokens.
+        frontends: How many frontends stand before the services.
     """
 
-    def __init__(self, runtime: Path, port_offset: int, authentication: bool = False) -> None:
+    def __init__(self, runtime: Path, port_offset: int, authentication: bool = False, frontends: int = 0) -> None:
         self._config = runtime / "envoy.yaml"
         self._offset = port_offset
         self._authentication = authentication
+        self._frontends = frontends
         self._is_written = False
         self._admin = f"http://{ports.LOOPBACK}:{ports.ENVOY['Envoy admin'] + port_offset}"
 
@@ -68,5 +70,6 @@ class EnvoyEngine:
     async def _prepare(self) -> None:
         # Once: it takes longer than Envoy needs to start, and while Envoy is away nothing answers.
         if not self._is_written or not self._config.exists():
-            await asyncio.to_thread(write_runtime_config, self._config, self._offset, self._authentication)
+            told = self._offset, self._authentication, self._frontends
+            await asyncio.to_thread(write_runtime_config, self._config, *told)
             self._is_written = True

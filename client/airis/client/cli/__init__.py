@@ -41,6 +41,12 @@ def up(
     with_auth: Annotated[
         bool, typer.Option("--auth", help="Ask every call for a token; once keys exist, this is always so.")
     ] = False,
+    frontends: Annotated[
+        int,
+        typer.Option(
+            min=0, max=16, help="Processes that take ingest calls for the services: for many small calls on many cores."
+        ),
+    ] = 0,
 ) -> None:
     """Start the platform and keep it in the foreground until Ctrl-C."""
     from services import config
@@ -72,7 +78,7 @@ def up(
             err=True,
         )
         raise typer.Exit(1)
-    raise typer.Exit(supervisor.up(data_dir, port_offset, demo, profile, access.enabled))
+    raise typer.Exit(supervisor.up(data_dir, port_offset, demo, profile, access.enabled, frontends))
 
 
 @app.command("status")

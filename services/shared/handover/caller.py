@@ -1,0 +1,171 @@
+"""The frontend's side: hands calls over, and waits for the owner while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from resilience import load
+from services.shared.errors import AirisError, UnavailableError
+from services.shared.handover.frames import Call, Frames, Kind, call_frame, read_error
+
+PATIENCE_SECONDS = 4.0
+"""So long takes an owner that is started again, and callers shall not notice."""
+_BETWEEN_ATTEMPTS_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
+
+
+class Caller:
+    """Hands calls over to the owner of a signal's store.
+
+    Args:
+        path: The owner's socket.
+        signal: What the owner is of: "metrics".
+    """
+
+    def __init__(self, path: Path, signal: str) -> None:
+        self._path = path
+        self._signal = signal
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
+
+    async def call(self, kind: Kind, call: Call) -> bytes:
+        """Hands a call over.
+
+        Returns:
+            The bytes of the response.
+
+        Raises:
+            AirisError: What the owner answered.
+            UnavailableError: The owner is away. Or it went away meanwhile: then it is not known whether the batch was
+                taken.
+        """
+        connection = await self._connected()
+        return await connection.call(kind, call)
+
+    async def check(self) -> None:
+        """Raises `UnavailableError` if the owner cannot be reached now."""
+        if self._connection is None or self._connection.is_lost:
+            self._connection = await self._connect()
+
+    async def close(self) -> None:
+        """Hangs up."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connected(self) -> _Connection:
+        if self._connection is not None and not self._connection.is_lost:
+            return self._connection
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect_patiently(), name=f"to the owner of {self._signal}")
+            # Whoever waited may have gone.
+            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Others wait for it, too.
+        return await asyncio.shield(self._connecting)
+
+    async def _connect_patiently(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._connection = await self._connect()
+                return self._connection
+            except UnavailableError:
+                if loop.time() >= ends:
+                    raise
+            await asyncio.sleep(_BETWEEN_ATTEMPTS_SECONDS)
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_unix_connection(lambda: _Connection(self._signal), str(self._path))
+        except OSError:
+            # Not as the cause: it names a path.
+            raise UnavailableError(
+                f"The {self._signal} service is away; it is being started again. Try again.", retry_after=_RETRY_SECONDS
+            ) from None
+        return connection
+
+
+@dataclass(slots=True)
+class _Waiting:
+    response: asyncio.Future[bytes]
+    only_waits: Callable[[], None]
+
+
+class _Connection(asyncio.Protocol):
+    """A connection to an owner."""
+
+    def __init__(self, signal: str) -> None:
+        self._signal = signal
+        self._frames = Frames()
+        self._transport: asyncio.Transport
+        self._waiting: dict[int, _Waiting] = {}
+        self._last = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        self._writable.set()
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            if not each.response.done():
+                each.response.set_exception(self._gone())
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        for each in self._frames.feed(data):
+            if each.kind is Kind.ONLY_WAITS:
+                if each.number in self._waiting:
+                    self._waiting[each.number].only_waits()
+                continue
+            waiting = self._waiting.pop(each.number, None)
+            # Nobody waits any more for what took too long.
+            if waiting is None or waiting.response.done():
+                continue
+            if each.kind is Kind.ANSWER:
+                waiting.response.set_result(each.content)
+            else:
+                waiting.response.set_exception(read_error(each.content))
+
+    async def call(self, kind: Kind, call: Call) -> bytes:
+        await self._writable.wait()
+        if self.is_lost:
+            raise self._gone()
+        self._last += 1
+        number = self._last
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), load.ender())
+        self._waiting[number] = waiting
+        try:
+            self._transport.write(call_frame(number, kind, call))
+            return await waiting.response
+        finally:
+            self._waiting.pop(number, None)
+            # An error would hold itself by it until Python looks for what has gone.
+            del waiting
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _gone(self) -> AirisError:
+        return UnavailableError(
+            f"The {self._signal} service ended before it answered: it is not known whether the batch was taken. "
+            "Send it again, with the same request_id if it has one.",
+            retry_after=_RETRY_SECONDS,
+        )
