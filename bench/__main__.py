@@ -46,9 +46,13 @@ def _ingestion(name: str, results: Results, given: argparse.Namespace, options: 
 
 
 def _calls(results: Results, given: argparse.Namespace, options: Options) -> None:
-    results.environment["calls"] = str(cores_of_calls())
+    division = cores_of_calls()
+    results.environment["calls"] = str(division)
     print(results.environment["calls"], flush=True)
     able = targets(given, authenticated=True)
+    if "airis-frontends" in given.targets or ("airis" in given.targets and division.frontends > 1):
+        results.environment["frontends"] = str(division.frontends)
+        able.append(_airis(given, authenticated=True, frontends=division.frontends))
     results.runs += run_ingestion(able, [CALLS], options, lambda run: print(run_line(run), flush=True))
 
 
@@ -98,8 +102,12 @@ PARTS: dict[str, Part] = {
 """Everything that is measured, in this order."""
 
 
-def _airis(given: argparse.Namespace, *, through_envoy: bool = True, authenticated: bool = False) -> AirisTarget:
-    return AirisTarget(through_envoy=through_envoy, authenticated=authenticated, offsets=given.port_offsets)
+def _airis(
+    given: argparse.Namespace, *, through_envoy: bool = True, authenticated: bool = False, frontends: int = 0
+) -> AirisTarget:
+    return AirisTarget(
+        through_envoy=through_envoy, authenticated=authenticated, frontends=frontends, offsets=given.port_offsets
+    )
 
 
 def targets(given: argparse.Namespace, *, authenticated: bool = False) -> list[Target]:
@@ -112,6 +120,9 @@ def targets(given: argparse.Namespace, *, authenticated: bool = False) -> list[T
             found.append(_airis(given, through_envoy=False, authenticated=authenticated))
         elif name == "bare":
             found.append(BareTarget())
+        elif name == "airis-frontends":
+            # For calls alone, and so many as its cores allow.
+            continue
         else:
             # Only who asks for peers needs what gets them.
             from bench.peers.catalogue import PEERS
@@ -166,7 +177,8 @@ def _parser() -> argparse.ArgumentParser:
         "--targets",
         type=lambda text: text.split(","),
         default=["airis", "airis-direct", "bare"],
-        help="airis, airis-direct (the services' ports), bare, peers (all), or the name of a peer",
+        help="airis, airis-direct (the services' ports), airis-frontends (calls only), bare, peers (all), or a "
+        "peer's name",
     )
     parser.add_argument("--results", type=absolute, default=RESULTS, help="the folder of the results")
     parser.add_argument("--work-dir", type=absolute, default=None, help="on the disk to measure; default: temporary")

@@ -66,9 +66,11 @@ class AirisTarget:
         *,
         through_envoy: bool = True,
         authenticated: bool = False,
+        frontends: int = 0,
         offsets: range = OFFSETS,
     ) -> None:
-        self.name = "AIRIS" if through_envoy else "AIRIS without Envoy"
+        self.name = ("AIRIS with frontends" if frontends else "AIRIS") + ("" if through_envoy else " without Envoy")
+        self._frontends = frontends
         self._through_envoy = through_envoy
         self._authenticated = authenticated
         self._headers: dict[str, str] = {}
@@ -87,11 +89,12 @@ class AirisTarget:
         Raises:
             TargetError: It does not; has its last line.
         """
-        self._directory, self._offset = directory, _free_offset(self._offsets)
+        self._directory, self._offset = directory, _free_offset(self._offsets, self._frontends)
         self._lines.clear()
         self._audits.clear()
         command = [sys.executable, "-P", "-c", _UP, "up", "--data-dir", str(directory)]
         command += ["--auth"] if self._authenticated else []
+        command += ["--frontends", str(self._frontends)] if self._frontends else []
         ready = threading.Event()
         began = time.monotonic()
         self._process = subprocess.Popen(
@@ -230,9 +233,9 @@ def _points(
     return int(sum(point.value for series in answer.series for point in series.points))
 
 
-def _free_offset(offsets: range) -> int:
+def _free_offset(offsets: range, frontends: int) -> int:
     for offset in random.sample(offsets, len(offsets)):
-        if not ports.busy(port + offset for port in ports.ALL):
+        if not ports.busy(port + offset for port in (*ports.ALL, *ports.of_frontends(frontends))):
             return offset
     raise TargetError("no port offset of which all ports are free")
 

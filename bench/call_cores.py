@@ -25,11 +25,13 @@ class Division:
         server: The servers'; empty: nobody is kept from any core.
         generator: The load generator's; empty with the other.
         generators: How many processes it has.
+        frontends: How many a platform that is to have some has: the process that has the store keeps a core.
     """
 
     server: tuple[int, ...]
     generator: tuple[int, ...]
     generators: int
+    frontends: int = 1
 
     def __str__(self) -> str:
         processes = f"{self.generators} processes of the load generator"
@@ -46,13 +48,14 @@ def divided(cores: Collection[int], allowed: float) -> Division:
         allowed: How many of them may be busy at once.
     """
     count = int(min(allowed, len(cores)))
+    frontends = max(1, min(count, SERVER_CORES) - 1)
     if count <= SERVER_CORES:
-        return Division((), (), 2)
+        return Division((), (), 2, frontends)
     generators = max(_FEWEST_GENERATORS, min(_MOST_GENERATORS, count - SERVER_CORES))
     if count < SERVER_CORES + 2:
-        return Division((), (), generators)
+        return Division((), (), generators, frontends)
     ordered = tuple(sorted(cores))
-    return Division(ordered[:SERVER_CORES], ordered[SERVER_CORES:count], generators)
+    return Division(ordered[:SERVER_CORES], ordered[SERVER_CORES:count], generators, frontends)
 
 
 @contextlib.contextmanager

@@ -168,6 +168,10 @@ def load() -> Configuration:
             f"role is {configuration.role}, and the journal is for one process that does all: set bus.kind to kafka, "
             "or role to all."
         )
+    if configuration.role != "all" and configuration.handover.folder is not None:
+        raise InvalidArgumentError(
+            f"role is {configuration.role}, and handover.folder is for processes that do all: leave one of them out."
+        )
     return configuration
 
 

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import psutil
 from service_process import free_offset
 
+from services.supervisor.ports import of_frontends
+
 ROOT = Path(__file__).parent.parent
-# The last four are those of two frontends.
-PORTS = (8080, 4317, 4318, 9901, 8001, 8002, 8003, 8004, 9101, 9102, 9103, 9104, 8011, 8012, 9111, 9112)
+PORTS = (8080, 4317, 4318, 9901, 8001, 8002, 8003, 8004, 9101, 9102, 9103, 9104, *of_frontends(2))
 WITHOUT_DEMO = ("--profile", str(ROOT / "services" / "profiles" / "embedded.yaml"))
 """Arguments of a `Platform` that is as users run it: without any it brings the demo."""
 ResultT = TypeVar("ResultT")

@@ -216,13 +216,11 @@ class Guard:
             ResilienceError: It is not let in.
             Exception: What `authenticate` raises.
         """
-        entry = self._check(rule, headers, left, streams)
-        try:
-            await rule.bulkhead.acquire()
-        except BaseException as error:
-            self._refused(entry, error)
-            raise
-        return entry
+        return await self._wait(rule, self._check(rule, headers, left, streams))
+
+    async def enter_again(self, rule: Rule, caller: Caller, left: float) -> Entry:
+        """As `enter`, of a call that another process has let in: it knows who calls, what they may, and how often."""
+        return await self._wait(rule, self._measured(rule, caller, left, streams=False))
 
     def enter_sync(
         self, rule: Rule, headers: Sequence[tuple[str, str | bytes]], left: float | None, *, streams: bool = False
@@ -271,10 +269,21 @@ class Guard:
             raise PermissionMissingError(rule.policy.permission)
         if rule.rate is not None:
             rule.rate.check(caller.tenant)
+        return self._measured(rule, caller, left, streams)
+
+    def _measured(self, rule: Rule, caller: Caller, left: float | None, streams: bool) -> Entry:
         limits = [limit for limit in (rule.policy.deadline, left) if limit is not None]
         part = None if streams else Load(self.admission, self.admission.enter(rule.policy.priority))
         load.begin(None if part is None else part.end)
         return Entry(caller, min(limits) if limits else None, caller.expires_at - self._now(), part)
+
+    async def _wait(self, rule: Rule, entry: Entry) -> Entry:
+        try:
+            await rule.bulkhead.acquire()
+        except BaseException as error:
+            self._refused(entry, error)
+            raise
+        return entry
 
     def _refused(self, entry: Entry, error: BaseException) -> None:
         if isinstance(error, BulkheadFullError) and error.retry_after is None:

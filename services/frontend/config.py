@@ -9,11 +9,14 @@ class FrontendConfig(BaseModel):
     """Settings of a frontend.
 
     Attributes:
-        grpc_port: For gRPC.
-        http_port: For OTLP/HTTP, `/metrics`, `/healthz` and `/readyz`.
+        number: Which one it is: ten times that is added to each port of the services.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    grpc_port: int = Field(8011, ge=1, le=65535)
-    http_port: int = Field(9111, ge=1, le=65535)
+    number: int = Field(1, ge=1, le=16)
+
+    @property
+    def port_offset(self) -> int:
+        """Added to the ports of a service."""
+        return 10 * self.number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airis.logs.v1 import logs_pb2
@@ -34,11 +33,6 @@ class Signal:
     def domain(self) -> str:
         """The ErrorInfo domain."""
         return f"{self.name}.airis"
-
-    @property
-    def paths(self) -> Iterator[str]:
-        """Of the two methods."""
-        return (path_of(method) for method in (self.unary, self.export))
 
 
 def path_of(method: MethodDescriptor) -> str:

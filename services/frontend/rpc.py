@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 from google.protobuf import message_factory
@@ -13,9 +14,10 @@ from services.frontend.contract import Signal
 from services.shared.handover.caller import Caller
 from services.shared.handover.frames import Call, Kind
 from services.shared.rpc.context import QUERY_SECONDS, Context, tenant
+from services.shared.telemetry.tracing import traceparent
 
 
-class HandedOver:
+class ForOwner:
     """Answers the ingest methods of a signal, over gRPC and OTLP/HTTP.
 
     Args:
@@ -31,7 +33,7 @@ class HandedOver:
         """Answers OTLP's `Export`."""
         return await self._hand_over(Kind.EXPORT, self._signal.export, payload, owner)
 
-    def unary_servicer(self) -> object:
+    def of_unary(self) -> object:
         """Answers our own unary method, under its name in the contract."""
 
         async def answer(payload: bytes, context: Context) -> Message:
@@ -39,7 +41,7 @@ class HandedOver:
 
         return SimpleNamespace(**{self._signal.unary.name: answer})
 
-    def export_servicer(self) -> object:
+    def of_export(self) -> object:
         """Answers OTLP's over gRPC, likewise."""
 
         async def answer(payload: bytes, context: Context) -> Message:
@@ -49,6 +51,7 @@ class HandedOver:
 
     async def _hand_over(self, kind: Kind, method: MethodDescriptor, payload: bytes, owner: str) -> Message:
         left = deadline.remaining()
-        response = await self._owner.call(kind, Call(owner, QUERY_SECONDS if left is None else left, payload))
+        ends_at = time.monotonic() + (QUERY_SECONDS if left is None else left)
+        response = await self._owner.call(kind, Call(owner, ends_at, payload, traceparent()))
         message: Message = message_factory.GetMessageClass(method.output_type).FromString(response)
         return message

@@ -29,7 +29,7 @@ from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
-from services.shared.serving import otlp_binding, owner_for_frontends, serve
+from services.shared.serving import for_frontends, otlp_binding, serve
 
 _SERVICE = logs_pb2.DESCRIPTOR.services_by_name["LogService"]
 _OTLP_SERVICE = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]
@@ -72,12 +72,14 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
     tail = LogTail(query, bus, time.monotonic)
     servicer = LogServicer(LogIngest(convert.read, checker, intake), query, tail, time.time_ns)
 
+    method = f"/{_SERVICE.full_name}/IngestLogs"
     endpoints = serve(
         settings,
         config,
         DOMAIN,
         Binding(_SERVICE, servicer, RAW),
-        otlp_binding(_OTLP_SERVICE, "/v1/logs", servicer.ingest, f"/{_SERVICE.full_name}/IngestLogs"),
+        otlp_binding(_OTLP_SERVICE, "/v1/logs", servicer.ingest, method),
+        handed_over=for_frontends(settings, "logs", servicer.ingest, method),
     )
 
     async def work() -> None:
@@ -85,9 +87,7 @@ def build(settings: Settings) -> SignalApplication[LogColumns]:
             for task in (worker.run(bus, store, repeats, replay.decode_all), *(chore() for chore in chores)):
                 group.create_task(task)
 
-    owner = owner_for_frontends(settings, "logs", servicer.ingest)
-    parts = Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared, owner)
-    return SignalApplication(parts)
+    return SignalApplication(Parts(engine, store, bus, recent_ids, work, endpoints, settings.role, is_shared))
 
 
 def _store(settings: Settings) -> tuple[Engine, LogStore, tuple[Chore, ...]]:

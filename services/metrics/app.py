@@ -27,7 +27,7 @@ from services.shared.bus.repeats import Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
-from services.shared.serving import otlp_binding, owner_for_frontends, serve
+from services.shared.serving import for_frontends, otlp_binding, serve
 
 _SERVICE = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"]
 _OTLP_SERVICE = metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"]
@@ -63,17 +63,17 @@ def build(settings: Settings) -> SignalApplication[MetricColumns]:
     ingest = MetricIngest(convert.read, Checker(config, seen), intake, known)
     servicer = MetricsServicer(ingest, MetricQuery(store), time.time_ns)
 
+    method = f"/{_SERVICE.full_name}/IngestMetrics"
     endpoints = serve(
         settings,
         config,
         DOMAIN,
         Binding(_SERVICE, servicer, RAW),
-        otlp_binding(_OTLP_SERVICE, "/v1/metrics", servicer.ingest, f"/{_SERVICE.full_name}/IngestMetrics"),
+        otlp_binding(_OTLP_SERVICE, "/v1/metrics", servicer.ingest, method),
+        handed_over=for_frontends(settings, "metrics", servicer.ingest, method),
     )
 
     def work() -> Coroutine[Any, Any, None]:
         return worker.run(bus, store, index, repeats, replay.decode_all)
 
-    owner = owner_for_frontends(settings, "metrics", servicer.ingest)
-    parts = Parts(clickhouse, store, bus, recent_ids, work, endpoints, settings.role, is_shared, owner)
-    return SignalApplication(parts)
+    return SignalApplication(Parts(clickhouse, store, bus, recent_ids, work, endpoints, settings.role, is_shared))

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.shared.application import Role
 from services.shared.bus.adapters.journal import Journal
 from services.shared.bus.config import BusConfig
 from services.shared.bus.port import Bus, ColumnsT, Header, InsertLimits
+from services.shared.telemetry.tracing import traceparent
 
 if TYPE_CHECKING:
     from services.shared.bus.adapters.kafka_operator import KafkaOperator
-
-_propagator = TraceContextTextMapPropagator()
 
 
 def open_bus(
@@ -48,7 +46,7 @@ def open_bus(
     # Here, as a service that has a journal starts sooner without it.
     from services.shared.bus.adapters.kafka import KafkaBus
 
-    bus = KafkaBus(config.kafka, signal, decode, role=role, limits=limits, trace_context=_traceparent)
+    bus = KafkaBus(config.kafka, signal, decode, role=role, limits=limits, trace_context=traceparent)
     if role != "serve":
         _observe(signal, "bus.lag", "{batch}", "Batches of this worker that are not stored", lambda: bus.lag)
         _observe(signal, "bus.buffered", "By", "Bytes that this worker has read ahead", lambda: bus.buffered_bytes)
@@ -76,9 +74,3 @@ def _observe(signal: str, name: str, unit: str, description: str, read: Callable
         yield Observation(read(), {"signal": signal})
 
     metrics.get_meter("airis.bus").create_observable_gauge(name, [observe], unit, description)
-
-
-def _traceparent() -> str:
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent", "")

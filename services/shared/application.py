@@ -16,7 +16,6 @@ from services.shared.bus.recent_ids import RecentIds
 from services.shared.clickhouse.config import ClickHouseConfig
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.handover.config import HandoverConfig
-from services.shared.handover.owner import Owner
 from services.shared.patience import once, patiently
 from services.shared.rpc.server import Endpoints, Ready, RpcServer
 
@@ -102,7 +101,6 @@ class Parts(Generic[ColumnsT]):
         role: What this process does of it.
         is_shared: Whether other processes use the same bus and store: then they are waited for at start, and the
             worker tells repeated batches.
-        owner: What answers the calls that frontends take; None: there are none.
     """
 
     engine: Engine
@@ -113,7 +111,6 @@ class Parts(Generic[ColumnsT]):
     endpoints: Callable[[Ready], Endpoints]
     role: Role = "all"
     is_shared: bool = False
-    owner: Owner | None = None
 
 
 class SignalApplication(Generic[ColumnsT]):
@@ -142,8 +139,6 @@ class SignalApplication(Generic[ColumnsT]):
         if parts.role != "serve":
             self._worker = asyncio.create_task(parts.work())
         try:
-            if parts.owner is not None:
-                await parts.owner.start()
             await self._server.start()
         except BaseException:
             await self._close()
@@ -172,8 +167,6 @@ class SignalApplication(Generic[ColumnsT]):
         return ""
 
     async def _close(self) -> None:
-        if self._parts.owner is not None:
-            await self._parts.owner.stop()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services.shared.application import Place
-from services.shared.handover.owner import Owner
+from services.shared.handover.owner import HandedOver
 from services.shared.rpc.ingest_methods import IngestMethods, OtlpServicer
 from services.shared.rpc.otlp_http import OtlpHttp
 from services.shared.rpc.server import Binding, Endpoints, Ready
@@ -26,12 +26,15 @@ class Ports(Protocol):
         """For HTTP."""
 
 
-def serve(place: Place, ports: Ports, domain: str, *bindings: Binding) -> Callable[[Ready], Endpoints]:
+def serve(
+    place: Place, ports: Ports, domain: str, *bindings: Binding, handed_over: HandedOver | None = None
+) -> Callable[[Ready], Endpoints]:
     """What a signal service serves, and where; one that only works answers for its health alone.
 
     Args:
         domain: The ErrorInfo domain: "metrics.airis".
         bindings: Its gRPC services.
+        handed_over: What it answers for frontends.
     """
 
     def endpoints(ready: Ready) -> Endpoints:
@@ -43,20 +46,24 @@ def serve(place: Place, ports: Ports, domain: str, *bindings: Binding) -> Callab
             bindings=() if place.role == "work" else bindings,
             ready=ready,
             auth=place.auth,
+            handed_over=None if place.role == "work" else handed_over,
         )
 
     return endpoints
 
 
-def owner_for_frontends(place: Place, signal: str, ingest: IngestMethods[Any]) -> Owner | None:
-    """What answers the calls that frontends take; None: there are none.
+def for_frontends(place: Place, signal: str, ingest: IngestMethods[Any], method: str) -> HandedOver | None:
+    """What a signal service answers for frontends; None: there are none.
 
     Args:
         signal: "metrics".
         ingest: Takes the items.
+        method: The path of our own unary RPC.
     """
     folder = place.handover.folder
-    return None if folder is None else Owner(place.handover.socket(folder, signal), ingest, ingest.contract.domain)
+    if folder is None:
+        return None
+    return HandedOver(place.handover.socket(folder, signal), ingest, ingest.contract.domain, method)
 
 
 def otlp_binding(service: ServiceDescriptor, path: str, ingest: IngestMethods[Any], policy_of: str) -> Binding:

@@ -29,6 +29,7 @@ from services.supervisor.http import answers_ok
 from services.supervisor.logs import ConsoleLog
 from services.supervisor.program import Program, StartError
 from services.supervisor.services import (
+    aliveness,
     demo_programs,
     frontend_programs,
     readiness,
@@ -73,7 +74,7 @@ def up(
         profile: A configuration file for the services; None: their defaults.
         authentication: Whether every call needs a token. Keys are made when there are none; when there are some,
             it is on in any case.
-        frontends: How many processes take ingest calls for those that have the stores; 0: they take them themselves.
+        frontends: How many further processes take unary ingest calls for metrics, logs and traces.
 
     Returns:
         The exit code: 0 after a stop that was asked for, 1 when it could not start.
@@ -178,8 +179,10 @@ async def _start(
     if tokens is not None:
         environment |= tokens.environment()
     if launch.frontends:
-        # Only we may enter it.
-        environment["AIRIS_HANDOVER__FOLDER"] = str(folder.runtime)
+        # Only we may enter it, whoever may enter the folder that it is in.
+        handover = folder.runtime / "handover"
+        handover.mkdir(mode=0o700)
+        environment["AIRIS_HANDOVER__FOLDER"] = str(handover)
     console = Console(file=sys.stdout, highlight=False)
 
     async def start(*programs: Program) -> None:
@@ -272,6 +275,8 @@ def _probe(folder: Path, state: PlatformState, name: str) -> Callable[[], Awaita
         return RedisEngine(folder / "redis", runtime).probe
     if name == "envoy":
         return EnvoyEngine(runtime, state.port_offset).probe
-    if (http_port := ports.http_port(name)) is not None:
-        return partial(answers_ok, readiness(http_port, state.port_offset))
+    if name in ports.HTTP:
+        return partial(answers_ok, readiness(name, state.port_offset))
+    if name.startswith(ports.FRONTEND):
+        return partial(answers_ok, aliveness(name, state.port_offset))
     return None

@@ -39,30 +39,28 @@ def runtime_config(
 def write_runtime_config(target: Path, port_offset: int, authentication: bool = False, frontends: int = 0) -> None:
     """Writes the configuration of this run to a file; see `runtime_config` and `send_to_frontends`."""
     configuration = runtime_config(port_offset, authentication)
-    send_to_frontends(configuration, port_offset, frontends)
+    send_to_frontends(configuration, frontends)
     text = yaml.dump(configuration, Dumper=yaml.CSafeDumper, sort_keys=False)
     target.write_text(text, encoding="utf-8")
 
 
-def send_to_frontends(configuration: dict[str, Any], port_offset: int, count: int) -> None:
+def send_to_frontends(configuration: dict[str, Any], count: int) -> None:
     """Sends unary ingest calls to frontends in place of the services; streams and questions stay with these.
 
     Args:
         configuration: What `runtime_config` gives; is changed.
-        port_offset: Added to the frontends' ports.
         count: How many there are; 0: nothing is changed.
     """
     if count == 0:
         return
-    first = {"ingest": ports.FRONTEND_GRPC + port_offset, "http": ports.FRONTEND_HTTP + port_offset}
+    taken = {f"{name}-{kind}" for name in ports.TAKEN_BY_FRONTENDS for kind in ("ingest", "http")}
     for cluster in configuration["static_resources"]["clusters"]:
-        kind = cluster["name"].rpartition("-")[2]
-        if kind in first:
+        if cluster["name"] in taken:
             (group,) = cluster["load_assignment"]["endpoints"]
             (service,) = group["lb_endpoints"]
             group["lb_endpoints"] = [copy.deepcopy(service) for _ in range(count)]
-            for number, each in enumerate(group["lb_endpoints"]):
-                each["endpoint"]["address"]["socket_address"]["port_value"] = first[kind] + number
+            for number, each in enumerate(group["lb_endpoints"], 1):
+                each["endpoint"]["address"]["socket_address"]["port_value"] += ports.of_frontend(number)
 
 
 def listener_ports(configuration: dict[str, Any]) -> dict[str, int]:

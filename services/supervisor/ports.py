@@ -13,22 +13,25 @@ HTTP = {"metrics": 9101, "logs": 9102, "traces": 9103, "alerts": 9104}
 ENVOY = {"REST, gRPC, gRPC-Web": 8080, "OTLP/gRPC": 4317, "OTLP/HTTP": 4318, "Envoy admin": 9901}
 FRONTEND = "frontend-"
 """What the names of frontends begin with; their numbers follow, from 1 on."""
-FRONTEND_GRPC, FRONTEND_HTTP = 8011, 9111
-"""Of the first frontend; each next one has the next port."""
+TAKEN_BY_FRONTENDS = ("metrics", "logs", "traces")
 MAX_OFFSET = 50_000
 ALL = (*GRPC.values(), *HTTP.values(), *ENVOY.values())
 
 
-def http_port(name: str) -> int | None:
-    """Where a process answers over HTTP, by its name; None: it does not."""
-    if name.startswith(FRONTEND):
-        return FRONTEND_HTTP + int(name.removeprefix(FRONTEND)) - 1
-    return HTTP.get(name)
+def of_frontend(number: int) -> int:
+    """What is added to a port of a service for a frontend's; 0: the service itself."""
+    return 10 * number
+
+
+def http_port_of_frontend(name: str) -> int:
+    """Where a frontend answers over HTTP, by its name."""
+    return HTTP[TAKEN_BY_FRONTENDS[0]] + of_frontend(int(name.removeprefix(FRONTEND)))
 
 
 def of_frontends(count: int) -> list[int]:
     """The ports of so many frontends."""
-    return [first + number for first in (FRONTEND_GRPC, FRONTEND_HTTP) for number in range(count)]
+    ports = [kind[name] for kind in (GRPC, HTTP) for name in TAKEN_BY_FRONTENDS]
+    return [port + of_frontend(number) for number in range(1, count + 1) for port in ports]
 
 
 def busy(ports: Iterable[int]) -> list[int]:

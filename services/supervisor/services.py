@@ -50,9 +50,14 @@ def otlp_endpoint(port_offset: int) -> str:
     return f"http://{ports.LOOPBACK}:{ports.ENVOY['OTLP/gRPC'] + port_offset}"
 
 
-def readiness(http_port: int, port_offset: int) -> str:
-    """The URL that answers 200 while a service serves."""
-    return f"http://{ports.LOOPBACK}:{http_port + port_offset}/readyz"
+def readiness(name: str, port_offset: int) -> str:
+    """The URL that answers 200 while the service serves."""
+    return f"http://{ports.LOOPBACK}:{ports.HTTP[name] + port_offset}/readyz"
+
+
+def aliveness(frontend: str, port_offset: int) -> str:
+    """The URL that answers 200 while the frontend lives: whether it is ready depends on the services."""
+    return f"http://{ports.LOOPBACK}:{ports.http_port_of_frontend(frontend) + port_offset}/healthz"
 
 
 def service_program(name: str, port_offset: int, environment: Mapping[str, str]) -> Program:
@@ -62,7 +67,7 @@ def service_program(name: str, port_offset: int, environment: Mapping[str, str])
         engine=ENGINES[name],
         address=f"{ports.LOOPBACK}:{ports.GRPC[name] + port_offset}",
         command=Command([*MODULE, "services", name], environment, stop_seconds=30.0),
-        probe=partial(answers_ok, readiness(ports.HTTP[name], port_offset)),
+        probe=partial(answers_ok, readiness(name, port_offset)),
         # Replaying a long journal takes its time.
         start_seconds=120.0,
     )
@@ -70,20 +75,24 @@ def service_program(name: str, port_offset: int, environment: Mapping[str, str])
 
 def frontend_programs(count: int, port_offset: int, environment: Mapping[str, str]) -> list[Program]:
     """Frontends before the services that have the stores."""
-    programs = []
-    for number in range(count):
-        grpc_port, http_port = ports.FRONTEND_GRPC + number, ports.FRONTEND_HTTP + number
-        told = {"AIRIS_FRONTEND__GRPC_PORT": str(grpc_port), "AIRIS_FRONTEND__HTTP_PORT": str(http_port)}
-        programs.append(
-            Program(
-                name=f"{ports.FRONTEND}{number + 1}",
-                engine="hands calls over",
-                address=f"{ports.LOOPBACK}:{grpc_port + port_offset}",
-                command=Command([*MODULE, "services", "frontend"], {**environment, **told}, stop_seconds=30.0),
-                probe=partial(answers_ok, readiness(http_port, port_offset)),
-            )
-        )
-    return programs
+    return [_frontend(number, port_offset, environment) for number in range(1, count + 1)]
+
+
+def _frontend(number: int, port_offset: int, environment: Mapping[str, str]) -> Program:
+    shift = ports.of_frontend(number) + port_offset
+    name = f"{ports.FRONTEND}{number}"
+    grpc = [str(ports.GRPC[taken] + shift) for taken in ports.TAKEN_BY_FRONTENDS]
+    return Program(
+        name=name,
+        engine="metrics, logs, traces",
+        address=f"{ports.LOOPBACK}:{', '.join(grpc)}",
+        command=Command(
+            [*MODULE, "services", "frontend"],
+            {**environment, "AIRIS_FRONTEND__NUMBER": str(number)},
+            stop_seconds=30.0,
+        ),
+        probe=partial(answers_ok, aliveness(name, port_offset)),
+    )
 
 
 def demo_programs(port_offset: int, environment: Mapping[str, str]) -> list[Program]:

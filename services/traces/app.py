@@ -20,7 +20,7 @@ from services.shared.bus.repeats import KnownIds, Repeats
 from services.shared.bus.replay import Replay
 from services.shared.clickhouse.client import ClickHouse
 from services.shared.rpc.server import Binding
-from services.shared.serving import otlp_binding, owner_for_frontends, serve
+from services.shared.serving import for_frontends, otlp_binding, serve
 from services.traces import convert, worker
 from services.traces.config import TracesConfig
 from services.traces.ingest import Checker, SpanIngest
@@ -103,13 +103,15 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
         ),
     )
 
+    method = f"/{_SERVICE.full_name}/IngestSpans"
     endpoints = serve(
         settings,
         config,
         DOMAIN,
         Binding(_SERVICE, servicer, RAW),
-        otlp_binding(_OTLP_SERVICE, "/v1/traces", servicer.ingest, f"/{_SERVICE.full_name}/IngestSpans"),
+        otlp_binding(_OTLP_SERVICE, "/v1/traces", servicer.ingest, method),
         *jaeger,
+        handed_over=for_frontends(settings, "traces", servicer.ingest, method),
     )
 
     def work() -> Coroutine[Any, Any, None]:
@@ -117,6 +119,4 @@ def build(settings: Settings) -> SignalApplication[SpanColumns]:
 
     # A server of its own may start later than we do.
     is_awaited = is_shared or config.store == "jaeger"
-    owner = owner_for_frontends(settings, "traces", servicer.ingest)
-    parts = Parts(keeping.engine, store, bus, recent_ids, work, endpoints, settings.role, is_awaited, owner)
-    return SignalApplication(parts)
+    return SignalApplication(Parts(keeping.engine, store, bus, recent_ids, work, endpoints, settings.role, is_awaited))

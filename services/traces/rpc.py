@@ -13,7 +13,7 @@ from services.shared.errors import ResourceExhaustedError
 from services.shared.rpc import pages, times
 from services.shared.rpc.context import Context, remaining, tenant
 from services.shared.rpc.ingest_methods import IngestContract, IngestMethods
-from services.shared.rpc.server import MAX_MESSAGE_BYTES
+from services.shared.rpc.limits import MAX_MESSAGE_BYTES
 from services.traces import convert
 from services.traces.ingest import SpanIngest
 from services.traces.model import LatencyQuery, Span, TraceOrder, TraceSearch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,9 @@ from platform_process import WITHOUT_DEMO, Platform, eventually
 
 AIRIS = Path(sys.executable).parent / "airis"
 FRONTENDS = ("frontend-1", "frontend-2")
+# Where they tell of the calls that they took for metrics.
+FRONTENDS_METRICS = (9111, 9121)
+INGEST = "MetricsService/IngestMetrics"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,27 @@ def stored(platform: Platform, name: str, asker: dict[str, str]) -> float:
     return sum(int(point["value"]) for series in answer["series"] for point in series["points"])
 
 
+def calls(platform: Platform, port: int) -> float:
+    """How many calls of the ingest method a process has answered, as it says itself."""
+    url = f"http://127.0.0.1:{port + platform.offset}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    counted = [line for line in lines if line.startswith("rpc_server_duration_milliseconds_count") and INGEST in line]
+    return sum(float(line.rpartition(" ")[2]) for line in counted)
+
+
+def test_calls_are_taken_by_the_frontends_and_questions_by_the_service(
+    platform: Platform, editor: dict[str, str]
+) -> None:
+    # Others get some, too: whoever else calls would only add to them.
+    before = [calls(platform, port) for port in FRONTENDS_METRICS]
+    for number in range(20):
+        assert taken(platform, "front.taken", number, editor)["acceptedCount"] == 20
+    assert sum(calls(platform, port) for port in FRONTENDS_METRICS) >= sum(before) + 20
+    assert calls(platform, 9101) == 0
+    assert stored(platform, "front.taken", editor) == 400
+
+
 def test_a_call_is_stored_once_whichever_frontend_takes_it_again(platform: Platform, editor: dict[str, str]) -> None:
     for _ in range(6):
         status, answer = platform.call("POST", "/api/v1/metrics", points("front.once", 1), editor)
@@ -75,7 +100,7 @@ def test_a_frontend_knows_who_calls_and_whose_data_it_is(platform: Platform, edi
 
 
 def test_a_frontend_asks_for_a_token_also_where_envoy_does_not_stand_before_it(platform: Platform) -> None:
-    port = platform.state()["frontend-1"]["address"].rpartition(":")[2]
+    port = platform.state()["frontend-1"]["address"].rpartition(":")[2].partition(",")[0]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as told:
         metrics_pb2_grpc.MetricsServiceStub(channel).IngestMetrics(metrics_pb2.IngestMetricsRequest())
     assert told.value.code() is grpc.StatusCode.UNAUTHENTICATED

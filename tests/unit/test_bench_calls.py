@@ -124,6 +124,7 @@ def test_the_server_has_three_cores_where_the_generator_has_others(
 ) -> None:
     division = divided(range(cores), allowed)
     assert (division.server, division.generator, division.generators) == (server, generator, generators)
+    assert division.frontends == (1 if allowed <= 2.5 else 2)
 
 
 def test_what_is_started_keeps_to_its_cores_and_whoever_starts_it_gets_its_own_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from asyncio import to_thread
@@ -18,19 +19,22 @@ from grpc_status import rpc_status
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from service_process import free_offset
 
+from resilience.contract import policies
+from resilience.grpc.guard import Guard
 from services import config
 from services.frontend import app
-from services.frontend.contract import SIGNALS
+from services.frontend.contract import SIGNALS, path_of
 from services.logs.rpc import INGEST as LOGS
 from services.metrics.rpc import INGEST as METRICS
 from services.shared.errors import InvalidArgumentError, ResourceExhaustedError
-from services.shared.handover.owner import Owner
+from services.shared.handover.owner import HandedOver, Owner
 from services.shared.rpc.context import tenant
 from services.supervisor import ports
 from services.supervisor.envoy_config import runtime_config, send_to_frontends
-from services.supervisor.services import frontend_programs
+from services.supervisor.services import aliveness, frontend_programs
 from services.traces.rpc import INGEST as TRACES
 
+# Of the metrics, and of the other two.
 GRPC, HTTP = 8011, 9111
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -63,10 +67,13 @@ def metrics() -> Metrics:
 @pytest.fixture
 async def offset(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A frontend before an owner of metrics alone, at the ports of this offset."""
-    offset = free_offset(GRPC, HTTP)
+    offset = free_offset(*ports.of_frontends(1))
     monkeypatch.setenv("AIRIS_HANDOVER__FOLDER", str(tmp_path))
     monkeypatch.setenv("AIRIS_PORT_OFFSET", str(offset))
-    owner = Owner(tmp_path / "metrics.sock", metrics, "metrics.airis")
+    os.chmod(tmp_path, 0o700)
+    method = path_of(SIGNALS[0].unary)
+    served = HandedOver(tmp_path / "metrics.sock", metrics, "metrics.airis", method)
+    owner = Owner(served, Guard(policies([metrics_pb2.DESCRIPTOR]), lambda _, __: pytest.fail("is known")))
     await owner.start()
     frontend = app.build(config.read())
     await frontend.start()
@@ -90,19 +97,21 @@ def test_a_frontend_takes_the_very_messages_of_the_service(name: str, contract: 
 def test_envoy_sends_frontends_what_they_take_and_nothing_else() -> None:
     configuration = runtime_config(100)
     before = endpoints(configuration)
-    send_to_frontends(configuration, 100, 2)
+    send_to_frontends(configuration, 2)
     after = endpoints(configuration)
     moved = {name for name in before if before[name] != after[name]}
     assert {routed for routed, cluster in routes(configuration) if cluster in moved} == {
-        *(path for signal in SIGNALS for path in signal.paths),
+        *(path_of(method) for signal in SIGNALS for method in (signal.unary, signal.export)),
         *(signal.otlp_path for signal in SIGNALS),
     }
-    assert {tuple(after[name]) for name in moved} == {(8111, 8112), (9211, 9212)}
+    for name in moved:
+        (service,) = before[name]
+        assert after[name] == [service + 10, service + 20]
 
 
 def test_without_frontends_envoy_sends_the_services_everything() -> None:
     configuration = runtime_config(100)
-    send_to_frontends(configuration, 100, 0)
+    send_to_frontends(configuration, 0)
     assert configuration == runtime_config(100)
 
 
@@ -113,10 +122,13 @@ def test_each_frontend_has_ports_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     for program in programs:
         for variable, value in program.command.environment.items():
             monkeypatch.setenv(variable, value)
-        found = config.read().frontend
-        assert program.address == f"127.0.0.1:{found.grpc_port + 500}"
-        assert ports.http_port(program.name) == found.http_port
-        listens += [found.grpc_port, found.http_port]
+        found = config.read()
+        services = (found.metrics, found.logs, found.traces)
+        shift = found.frontend.port_offset
+        own = [service.grpc_port + shift for service in services]
+        assert program.address == f"127.0.0.1:{', '.join(str(port + 500) for port in own)}"
+        assert aliveness(program.name, 500) == f"http://127.0.0.1:{found.metrics.http_port + shift + 500}/healthz"
+        listens += [*own, *(service.http_port + shift for service in services)]
     assert sorted(listens) == sorted(ports.of_frontends(3))
     assert len({*listens, *ports.ALL}) == len(listens) + len(ports.ALL)
 
@@ -162,11 +174,12 @@ async def test_what_it_does_not_take_it_refuses(offset: int) -> None:
     assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_it_is_not_ready_while_a_service_is_away(offset: int) -> None:
-    code, body = await to_thread(get, offset, "/readyz")
-    assert code == 503
-    assert body.startswith(("The logs service is away", "The traces service is away"))
-    assert await to_thread(get, offset, "/healthz") == (200, "alive\n")
+async def test_it_is_not_ready_for_a_signal_whose_service_is_away(offset: int) -> None:
+    assert await to_thread(get, offset, "/readyz") == (200, "ready\n")
+    for logs_or_traces in (1, 2):
+        code, body = await to_thread(get, offset + logs_or_traces, "/readyz")
+        assert (code, "service cannot be reached now" in body) == (503, True)
+        assert await to_thread(get, offset + logs_or_traces, "/healthz") == (200, "alive\n")
 
 
 def check_details(status: status_pb2.Status) -> None:

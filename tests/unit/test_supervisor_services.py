@@ -27,4 +27,4 @@ def test_a_profile_moves_no_service_from_where_others_look_for_it(
     for each in ports.GRPC:
         service, offset = getattr(configured, each), configured.port_offset
         assert service_program(each, OFFSET, {}).address == f"127.0.0.1:{service.grpc_port + offset}"
-        assert readiness(ports.HTTP[each], OFFSET) == f"http://127.0.0.1:{service.http_port + offset}/readyz"
+        assert readiness(each, OFFSET) == f"http://127.0.0.1:{service.http_port + offset}/readyz"

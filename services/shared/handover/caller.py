@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import structlog
+
 from resilience import load
-from services.shared.errors import AirisError, UnavailableError
-from services.shared.handover.frames import Call, Frames, Kind, call_frame, read_error
+from services.shared.errors import AirisError, InvalidArgumentError, UnavailableError
+from services.shared.handover.frames import Call, Frame, Frames, Kind, call_frame, frame, read_error
+from services.shared.rpc.limits import MAX_MESSAGE_BYTES
+
+logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 4.0
 """So long takes an owner that is started again, and callers shall not notice."""
@@ -31,6 +36,8 @@ class Caller:
         self._signal = signal
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
+        self._one_attempt = asyncio.Lock()
+        self._is_away = False
 
     async def call(self, kind: Kind, call: Call) -> bytes:
         """Hands a call over.
@@ -40,16 +47,26 @@ class Caller:
 
         Raises:
             AirisError: What the owner answered.
+            InvalidArgumentError: The request is too large.
             UnavailableError: The owner is away. Or it went away meanwhile: then it is not known whether the batch was
                 taken.
         """
-        connection = await self._connected()
-        return await connection.call(kind, call)
+        if len(call.payload) > MAX_MESSAGE_BYTES:
+            raise InvalidArgumentError(
+                f"The request has more than {MAX_MESSAGE_BYTES >> 20} MiB as protobuf. Split it into several.",
+                reason="SIZE_LIMIT_EXCEEDED",
+            )
+        while True:
+            connection = await self._connected()
+            try:
+                return await connection.call(kind, call)
+            except _NotTakenError:
+                # Surely not: the next owner may take it.
+                continue
 
     async def check(self) -> None:
         """Raises `UnavailableError` if the owner cannot be reached now."""
-        if self._connection is None or self._connection.is_lost:
-            self._connection = await self._connect()
+        await self._connect()
 
     async def close(self) -> None:
         """Hangs up."""
@@ -60,7 +77,7 @@ class Caller:
             self._connection.close()
 
     async def _connected(self) -> _Connection:
-        if self._connection is not None and not self._connection.is_lost:
+        if self._connection is not None and not self._connection.is_over:
             return self._connection
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._connect_patiently(), name=f"to the owner of {self._signal}")
@@ -74,23 +91,36 @@ class Caller:
         ends = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                self._connection = await self._connect()
-                return self._connection
+                return await self._connect()
             except UnavailableError:
                 if loop.time() >= ends:
                     raise
             await asyncio.sleep(_BETWEEN_ATTEMPTS_SECONDS)
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        try:
-            _, connection = await loop.create_unix_connection(lambda: _Connection(self._signal), str(self._path))
-        except OSError:
-            # Not as the cause: it names a path.
-            raise UnavailableError(
-                f"The {self._signal} service is away; it is being started again. Try again.", retry_after=_RETRY_SECONDS
-            ) from None
-        return connection
+        async with self._one_attempt:
+            if self._connection is not None and not self._connection.is_over:
+                return self._connection
+            loop = asyncio.get_running_loop()
+            try:
+                _, self._connection = await loop.create_unix_connection(
+                    lambda: _Connection(self._signal), str(self._path)
+                )
+            except OSError as error:
+                if not self._is_away:
+                    # Once: it is tried again and again.
+                    logger.warning("owner_away", signal=self._signal, reason=error.strerror or str(error))
+                self._is_away = True
+                # Not as the cause: it names a path.
+                raise UnavailableError(
+                    f"The {self._signal} service cannot be reached now. Try again.", retry_after=_RETRY_SECONDS
+                ) from None
+            self._is_away = False
+            return self._connection
+
+
+class _NotTakenError(Exception):
+    """The owner has surely not taken a call."""
 
 
 @dataclass(slots=True)
@@ -100,7 +130,11 @@ class _Waiting:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection to an owner."""
+    """A connection to an owner.
+
+    Attributes:
+        is_over: Whether nothing can be handed over by it any more.
+    """
 
     def __init__(self, signal: str) -> None:
         self._signal = signal
@@ -110,16 +144,15 @@ class _Connection(asyncio.Protocol):
         self._last = 0
         self._writable = asyncio.Event()
         self._writable.set()
-        self.is_lost = False
+        self.is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
+        self.is_over = True
         self._writable.set()
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting.values():
+        for each in self._waiting.values():
             if not each.response.done():
                 each.response.set_exception(self._gone())
 
@@ -131,23 +164,17 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for each in self._frames.feed(data):
-            if each.kind is Kind.ONLY_WAITS:
-                if each.number in self._waiting:
-                    self._waiting[each.number].only_waits()
-                continue
-            waiting = self._waiting.pop(each.number, None)
+            waiting = self._waiting.get(each.number)
             # Nobody waits any more for what took too long.
-            if waiting is None or waiting.response.done():
-                continue
-            if each.kind is Kind.ANSWER:
-                waiting.response.set_result(each.content)
-            else:
-                waiting.response.set_exception(read_error(each.content))
+            if waiting is not None and not waiting.response.done():
+                self._hear(each, waiting)
 
     async def call(self, kind: Kind, call: Call) -> bytes:
-        await self._writable.wait()
-        if self.is_lost:
-            raise self._gone()
+        # Each looks again: the first that writes may be too much already.
+        while not self._writable.is_set():
+            await self._writable.wait()
+        if self.is_over:
+            raise _NotTakenError
         self._last += 1
         number = self._last
         waiting = _Waiting(asyncio.get_running_loop().create_future(), load.ender())
@@ -155,13 +182,28 @@ class _Connection(asyncio.Protocol):
         try:
             self._transport.write(call_frame(number, kind, call))
             return await waiting.response
+        except asyncio.CancelledError:
+            if not self._transport.is_closing():
+                self._transport.write(frame(number, Kind.CANCEL))
+            raise
         finally:
-            self._waiting.pop(number, None)
+            del self._waiting[number]
             # An error would hold itself by it until Python looks for what has gone.
             del waiting
 
     def close(self) -> None:
         self._transport.close()
+
+    def _hear(self, heard: Frame, waiting: _Waiting) -> None:
+        if heard.kind is Kind.ANSWER:
+            waiting.response.set_result(heard.content)
+        elif heard.kind is Kind.ONLY_WAITS:
+            waiting.only_waits()
+        elif heard.kind is Kind.NOT_TAKEN:
+            self.is_over = True
+            waiting.response.set_exception(_NotTakenError())
+        else:
+            waiting.response.set_exception(read_error(heard.content))
 
     def _gone(self) -> AirisError:
         return UnavailableError(

@@ -9,26 +9,29 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from services.shared.errors import AirisError, FieldViolation
+from services.shared.rpc.limits import MAX_MESSAGE_BYTES
 
-MOST_BYTES = 33 * 1024 * 1024
-"""Of a frame: the longest message and what stands before it."""
+# What stands before a message is less.
+_MOST_BYTES = MAX_MESSAGE_BYTES + 1024 * 1024
 
 _LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<QB")
-# Seconds left, and how long the name of the tenant is.
-_CALL = struct.Struct("<dH")
+# When it ends, and how long the name of the tenant and the trace are.
+_CALL = struct.Struct("<dHB")
 _KINDS: tuple[type[AirisError], ...] = (AirisError, *AirisError.__subclasses__())
 _CLASSES = {kind.code: kind for kind in _KINDS}
 
 
 class Kind(IntEnum):
-    """What a frame is: two ways to call, and three answers."""
+    """What a frame is: two ways to call, their end, and what comes back."""
 
     UNARY = 1
     EXPORT = 2
-    ANSWER = 3
-    ERROR = 4
-    ONLY_WAITS = 5
+    CANCEL = 3
+    ANSWER = 4
+    ERROR = 5
+    ONLY_WAITS = 6
+    NOT_TAKEN = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Frame:
         number: Of the call, unique within its connection.
         kind: What it is.
         content: Of a call what `read_call` reads, of an answer the bytes of the response, of an error what
-            `read_error` reads.
+            `read_error` reads; of the others nothing.
     """
 
     number: int
@@ -53,13 +56,15 @@ class Call:
 
     Attributes:
         tenant: Whose data it is.
-        seconds: What it may still take.
+        ends_at: Monotonic seconds after which nobody wants an answer: all processes of a machine have one such clock.
         payload: The bytes of its request.
+        traceparent: The trace that it belongs to, as W3C writes it; empty: none.
     """
 
     tenant: str
-    seconds: float
+    ends_at: float
     payload: bytes
+    traceparent: str = ""
 
 
 class Frames:
@@ -79,7 +84,7 @@ class Frames:
         try:
             while len(self._waiting) - at >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(self._waiting, at)
-                if not _HEAD.size <= length <= MOST_BYTES:
+                if not _HEAD.size <= length <= _MOST_BYTES:
                     raise ValueError(f"a frame of {length} bytes")
                 begin, end = at + _LENGTH.size, at + _LENGTH.size + length
                 if len(self._waiting) < end:
@@ -99,22 +104,24 @@ def frame(number: int, kind: Kind, content: bytes = b"") -> bytes:
 
 def call_frame(number: int, kind: Kind, call: Call) -> bytes:
     """The bytes of a call."""
-    tenant = call.tenant.encode()
-    length = _HEAD.size + _CALL.size + len(tenant) + len(call.payload)
-    before = _LENGTH.pack(length), _HEAD.pack(number, kind), _CALL.pack(call.seconds, len(tenant))
-    return b"".join((*before, tenant, call.payload))
+    tenant, trace = call.tenant.encode(), call.traceparent.encode()
+    length = _HEAD.size + _CALL.size + len(tenant) + len(trace) + len(call.payload)
+    before = _LENGTH.pack(length), _HEAD.pack(number, kind), _CALL.pack(call.ends_at, len(tenant), len(trace))
+    return b"".join((*before, tenant, trace, call.payload))
 
 
 def read_call(content: bytes) -> Call:
     """Reads the content of a call. Raises `ValueError` if it is none."""
     try:
-        seconds, length = _CALL.unpack_from(content)
+        ends_at, tenant, trace = _CALL.unpack_from(content)
     except struct.error as error:
         raise ValueError("a call without its beginning") from error
-    begin = _CALL.size + length
+    behind_tenant = _CALL.size + tenant
+    begin = behind_tenant + trace
     if len(content) < begin:
         raise ValueError("a call without its tenant")
-    return Call(content[_CALL.size : begin].decode(), seconds, content[begin:])
+    names = content[_CALL.size : behind_tenant].decode(), content[behind_tenant:begin].decode()
+    return Call(names[0], ends_at, content[begin:], names[1])
 
 
 def error_frame(number: int, error: AirisError) -> bytes:

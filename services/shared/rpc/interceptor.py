@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import protovalidate
@@ -24,12 +24,10 @@ class ServiceCalls:
 
     Args:
         domain: The ErrorInfo domain: "metrics.airis".
-        domains: Of methods that have another one, by their paths.
     """
 
-    def __init__(self, domain: str, domains: Mapping[str, str] | None = None) -> None:
+    def __init__(self, domain: str) -> None:
         self._domain = domain
-        self._domains = domains or {}
 
     def admitted(self, caller: Caller) -> None:
         """The token, and nothing else, says whose data a call is about."""
@@ -41,8 +39,7 @@ class ServiceCalls:
 
     def describe(self, error: Exception, method: str) -> status_pb2.Status:
         """Words an error for the caller."""
-        domain = self._domains.get(method, self._domain)
-        return to_status(from_exception(error, domain, method), domain)
+        return to_status(from_exception(error, self._domain, method), self._domain)
 
 
 def validate(request: object) -> None:

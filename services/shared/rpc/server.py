@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -26,9 +26,11 @@ from services.shared.auth.http import CHALLENGE, JWKS_PATH, jwks_handler
 from services.shared.auth.permissions import contract_permissions
 from services.shared.auth.principal import Authenticator
 from services.shared.errors import AirisError, DeadlineExceededError, UnavailableError
+from services.shared.handover.owner import HandedOver, Owner
 from services.shared.rpc.decoding import deserializer
 from services.shared.rpc.grpc_server import GrpcServer
 from services.shared.rpc.interceptor import ServiceCalls
+from services.shared.rpc.limits import MAX_MESSAGE_BYTES
 from services.shared.rpc.open_services import Health, serve_health, serve_reflection
 from services.shared.rpc.watching import Watches
 from services.shared.rpc.wire_log import keep_requests_out_of_logs
@@ -36,7 +38,6 @@ from services.shared.telemetry.tracing import traced
 
 logger = structlog.get_logger(__name__)
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _GRACE_SECONDS = 10.0
 # Each check of a server that is needed ends within two.
 _READY_SECONDS = 3.0
@@ -126,7 +127,7 @@ class Endpoints:
         ready: Gives what keeps the service from answering, or an empty text.
         auth: How callers are known.
         interceptors: Further interceptors, before ours.
-        domains: Of RPCs that have another domain, by their paths.
+        handed_over: What is answered for frontends, too; None: there are none.
     """
 
     host: str
@@ -137,7 +138,7 @@ class Endpoints:
     ready: Ready
     auth: AuthConfig
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
-    domains: Mapping[str, str] = field(default_factory=dict)
+    handed_over: HandedOver | None = None
 
 
 class RpcServer:
@@ -152,6 +153,7 @@ class RpcServer:
         self._health = Health()
         self._watches = Watches()
         self._guard = make_guard(endpoints.bindings, open_authenticator(endpoints.auth, contract_permissions()))
+        self._owner = None if endpoints.handed_over is None else Owner(endpoints.handed_over, self._guard)
         self._grpc: GrpcServer | None = None
         self._serving: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
@@ -167,7 +169,7 @@ class RpcServer:
         """Binds both ports and says SERVING. Raises `UnavailableError` if a port is taken."""
         at = self._endpoints
         keep_requests_out_of_logs()
-        policies_of_calls = PolicyInterceptor(self._guard, ServiceCalls(at.domain, at.domains), traced())
+        policies_of_calls = PolicyInterceptor(self._guard, ServiceCalls(at.domain), traced())
         self._grpc = GrpcServer(
             interceptors=(*at.interceptors, policies_of_calls),
             options=(
@@ -209,6 +211,12 @@ class RpcServer:
         except OSError as error:
             await self.stop()
             raise _port_taken(at.http_port) from error
+        if self._owner is not None:
+            try:
+                await self._owner.start()
+            except AirisError:
+                await self.stop()
+                raise
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -216,8 +224,10 @@ class RpcServer:
         """Says NOT_SERVING, takes no new calls, ends watches, and waits for other calls under way."""
         self._health.end()
         self._watches.end()
-        if self._grpc is not None:
-            await self._grpc.stop(_GRACE_SECONDS)
+        ends = [] if self._grpc is None else [self._grpc.stop(_GRACE_SECONDS)]
+        if self._owner is not None:
+            ends.append(self._owner.stop())
+        await asyncio.gather(*ends)
 
     async def stop(self) -> None:
         """Closes both servers."""

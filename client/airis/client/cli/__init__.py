@@ -44,7 +44,10 @@ def up(
     frontends: Annotated[
         int,
         typer.Option(
-            min=0, max=16, help="Processes that take ingest calls for the services: for many small calls on many cores."
+            min=0,
+            max=16,
+            help="Further processes that take unary ingest calls (streams and queries stay with the services): for "
+            "many small calls on many cores.",
         ),
     ] = 0,
 ) -> None:

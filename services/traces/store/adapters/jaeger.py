@@ -18,6 +18,7 @@ from services.shared.bus.port import Header
 from services.shared.bus.recent_ids import RecentIds
 from services.shared.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError, UnimplementedError
 from services.shared.filter import Checked
+from services.shared.rpc.limits import MAX_MESSAGE_BYTES
 from services.traces.config import JaegerConfig
 from services.traces.model import (
     Capabilities,
@@ -45,7 +46,7 @@ _OUTLINES_AT_ONCE = 4
 # Copies, which a repeated insert leaves, are dropped whenever a trace holds that many times the spans it may have.
 _COPIES = 4
 # An answer has 32 MiB at most.
-_MAX_TRACE_BYTES = _COPIES * 32 * 1024 * 1024
+_MAX_TRACE_BYTES = _COPIES * MAX_MESSAGE_BYTES
 
 
 class JaegerTraceStore:
