@@ -36,8 +36,8 @@ _ROLLED_UP = {
         "SELECT sum(count) FROM airis.span_red_1m WHERE service = {name:String}",
     ),
 }
-_MOST_BATCHES = 65_000
-# Elasticsearch gives at most 65,536 buckets in one answer.
+# Elasticsearch gives at most 65,536 buckets in one answer, and holds all of it on its heap.
+_BATCHES_AT_ONCE = 10_000
 _COUNTED_AT_ONCE, _MOST_ITEMS = 100, 500
 _CHDB = Path(__file__).with_name("chdb_rows.py")
 _LINE_BYTES = 256 * 1024 * 1024
@@ -104,12 +104,18 @@ async def _batches(
     http: aiohttp.ClientSession, index: str, query: dict[str, Any], moments: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The batches of the entries that match, each with what is to be told of its moments."""
-    terms = {"field": "labels.batch", "size": _MOST_BATCHES}
-    body = {"size": 0, "query": query, "aggs": {"batches": {"terms": terms, "aggs": {"moments": moments}}}}
-    async with http.post(f"{index}/_search", json=body) as answer:
-        found = await answer.json()
-        assert answer.status == 200, found
-    return list(found.get("aggregations", {}).get("batches", {}).get("buckets", []))
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"size": _BATCHES_AT_ONCE, "sources": [{"name": {"terms": {"field": "labels.batch"}}}]}
+    while True:
+        body = {"size": 0, "query": query, "aggs": {"batches": {"composite": page, "aggs": {"moments": moments}}}}
+        async with http.post(f"{index}/_search", json=body) as answer:
+            read = await answer.json()
+            assert answer.status == 200, read
+        batches = read.get("aggregations", {}).get("batches", {})
+        found += [{**each, "key": each["key"]["name"]} for each in batches.get("buckets", [])]
+        if "after_key" not in batches:
+            return found
+        page["after"] = batches["after_key"]
 
 
 class ChdbReadBack(ReadBack):
