@@ -29,6 +29,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bench import processes
 from bench.airis_audit import Audit, audit
 from bench.payloads import METRIC_NAMES, SERVICES
+from bench.results import OURS, WITH_FRONTENDS
 from bench.target import DIRECTLY, SIGNALS, Endpoint, TargetError, otlp_grpc
 from services.shared.auth.issuing import TokenIssuer
 from services.shared.auth.key_folder import KeyFolder
@@ -69,7 +70,7 @@ class AirisTarget:
         frontends: int = 0,
         offsets: range = OFFSETS,
     ) -> None:
-        self.name = ("AIRIS with frontends" if frontends else "AIRIS") + ("" if through_envoy else " without Envoy")
+        self.name = (WITH_FRONTENDS if frontends else OURS) + ("" if through_envoy else " without Envoy")
         self._frontends = frontends
         self._through_envoy = through_envoy
         self._authenticated = authenticated

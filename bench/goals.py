@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.results import CALLS, NEW_SERIES, OURS, Results
+from bench.results import CALLS, NEW_SERIES, OURS, WITH_FRONTENDS, Results
 
 _MIB = 2**20
 _IDLE_BYTES = 1.5 * 2**30
@@ -147,12 +147,12 @@ def _of_peers(results: Results, ours: str) -> Iterator[Outcome]:
 
 def _of_calls(results: Results, ours: str) -> Iterator[Outcome]:
     envoy, direct, bare = (results.row(CALLS, name) for name in (ours, f"{ours} without Envoy", "bare grpc.aio"))
-    if not (envoy or direct or bare):
+    fronted = results.row(CALLS, WITH_FRONTENDS)
+    if not (envoy or direct or bare or fronted):
         return
     share = direct.per_cpu_second.median / bare.per_cpu_second.median if direct and bare else math.nan
     added = envoy.half_p50_ms.median - direct.half_p50_ms.median if envoy and direct else math.nan
     # Whichever way takes more of them.
-    fronted = results.row(CALLS, f"{ours} with frontends")
     fastest = max((row for row in (envoy, fronted) if row), key=lambda row: row.per_second.median, default=None)
     calls, p95 = (fastest.per_second.median, fastest.peak_p95_ms.median) if fastest else (math.nan, math.nan)
     yield Outcome("calls of one point: per CPU-second, of a bare echo's", "of it", 0.75, True, share)

@@ -16,6 +16,7 @@ NEW_SERIES, MANY_SERIES, CALLS = "new series", "1M series", "calls"
 """What is measured beside the signals; all are metrics."""
 
 OURS = "AIRIS"
+WITH_FRONTENDS = f"{OURS} with frontends"
 """The target that goals are about."""
 
 

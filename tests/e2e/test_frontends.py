@@ -99,6 +99,19 @@ def test_a_frontend_knows_who_calls_and_whose_data_it_is(platform: Platform, edi
     assert stored(platform, "front.secret", editor) == 0
 
 
+@pytest.mark.parametrize("signal", ["metrics", "logs", "traces"])
+def test_each_signal_has_its_owner(platform: Platform, editor: dict[str, str], signal: str) -> None:
+    request = urllib.request.Request(f"{platform.otlp_http}/v1/{signal}", b"{}")
+    for name, value in (("Content-Type", "application/json"), *editor.items()):
+        request.add_header(name, value)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert (answer.status, answer.read()) == (200, b"{}")
+    wrong = {"metrics": "metrics", "logs": "entries", "traces": "spans"}[signal]
+    path = {"metrics": "/api/v1/metrics", "logs": "/api/v1/logs", "traces": "/api/v1/spans"}[signal]
+    status, answer = platform.call("POST", path, {wrong: []}, editor)
+    assert (status, answer["details"][0]["domain"]) == (400, f"{signal}.airis"), answer
+
+
 def test_a_frontend_asks_for_a_token_also_where_envoy_does_not_stand_before_it(platform: Platform) -> None:
     port = platform.state()["frontend-1"]["address"].rpartition(":")[2].partition(",")[0]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ from services.shared.handover.owner import HandedOver, Owner
 from services.shared.rpc.context import tenant
 from services.shared.telemetry.tracing import traceparent
 
+KINDS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, AirisError)]
 METHOD = "/airis.metrics.v1.MetricsService/IngestMetrics"
 
 
@@ -108,7 +110,7 @@ async def test_calls_of_any_size_are_answered_each_its_own(tmp_path: Path, servi
     assert [StringValue.FromString(answer).value for answer in answers] == [f"export a {n} True" for n in sizes]
 
 
-@pytest.mark.parametrize("kind", [AirisError, *AirisError.__subclasses__()])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_error_arrives_as_it_was_raised(tmp_path: Path, service: Service, kind: type[AirisError]) -> None:
     raised = kind(
         "한국어: wrong.",
@@ -131,9 +133,22 @@ async def test_an_error_arrives_as_it_was_raised(tmp_path: Path, service: Servic
 
 
 def test_each_class_of_errors_has_a_code_of_its_own() -> None:
-    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, AirisError)]
-    assert len({each.code for each in kinds}) == len(kinds)
-    assert set(kinds) == {AirisError, *AirisError.__subclasses__()}
+    assert len({each.code for each in KINDS}) == len(KINDS)
+
+
+async def test_an_error_of_a_stores_own_kind_arrives_as_the_one_of_its_code(tmp_path: Path, service: Service) -> None:
+    class OwnError(UnavailableError):
+        def __init__(self) -> None:
+            super().__init__("Away.", retry_after=2.0)
+
+    def fail() -> None:
+        raise OwnError
+
+    service.then = fail
+    async with handed_over(tmp_path / "s", service) as (_, caller):
+        with pytest.raises(UnavailableError, match=r"Away\.") as arrived:
+            await caller.call(Kind.UNARY, call_of())
+    assert type(arrived.value) is UnavailableError
 
 
 async def test_a_fault_of_the_owner_tells_the_caller_nothing_of_its_cause(tmp_path: Path, service: Service) -> None:
@@ -257,7 +272,7 @@ async def test_a_call_that_nobody_waits_for_is_not_worked_on(tmp_path: Path, ser
                 await caller.close()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert guarded_by.admission.snapshot().limit.in_flight == 0
+            assert is_empty(guarded_by)
             await asyncio.gather(call, return_exceptions=True)
 
 
@@ -282,7 +297,38 @@ async def test_calls_have_their_share_of_the_owners_load(tmp_path: Path, service
         service.go.set()
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(each) for each in ended} == {bytes, ResourceExhaustedError}
-    assert guarded_by.admission.snapshot().limit.in_flight == 0
+    assert is_empty(guarded_by)
+
+
+async def test_a_call_that_leaves_the_queue_for_a_place_leaves_it_empty(tmp_path: Path, service: Service) -> None:
+    guarded_by = guard()
+    pool = guarded_by.rule(METHOD).bulkhead
+    service.go.clear()
+    async with handed_over(tmp_path / "s", service, guarded_by) as (owner, caller):
+        most = guarded_by.rule(METHOD).policy.bulkhead.max_concurrent
+        for _ in range(most):
+            await pool.acquire()
+        call = asyncio.create_task(caller.call(Kind.UNARY, call_of()))
+        await soon(lambda: pool.snapshot().waiting == 1)
+        (frontend,) = owner._frontends
+        (task,) = frontend.running.values()
+        call.cancel()
+        await asyncio.gather(call, task, return_exceptions=True)
+        for _ in range(most):
+            pool.release()
+        assert is_empty(guarded_by)
+
+
+async def soon(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(0)
+
+
+def is_empty(guarded_by: Guard) -> bool:
+    """Whether every call has given back what it had."""
+    pool = guarded_by.rule(METHOD).bulkhead.snapshot()
+    return (guarded_by.admission.snapshot().limit.in_flight, pool.in_flight, pool.waiting) == (0, 0, 0)
 
 
 async def test_a_request_that_is_too_large_ends_nobodys_connection(
@@ -385,8 +431,33 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, service: Serv
 
 
 async def test_a_socket_that_a_killed_owner_left_is_in_nobodys_way(tmp_path: Path, service: Service) -> None:
-    killed = owner_at(tmp_path / "s", service)
-    await killed.start()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "s"))
     async with handed_over(tmp_path / "s", service) as (_, caller):
         assert await caller.call(Kind.UNARY, call_of())
-    await killed.stop()
+
+
+async def test_a_call_that_misses_its_deadline_tells_the_owner_of_too_much_load(
+    tmp_path: Path, service: Service
+) -> None:
+    service.go.clear()
+    guarded_by = guard()
+    left: list[tuple[bool, bool]] = []
+    leave = guarded_by.admission.leave
+
+    def noted(started: float, dropped: bool = False, *, observed: bool = True) -> None:
+        left.append((dropped, observed))
+        leave(started, dropped, observed=observed)
+
+    guarded_by.admission.leave = noted  # type: ignore[method-assign]
+    async with handed_over(tmp_path / "s", service, guarded_by) as (owner, caller):
+        asked = call_of(seconds=0.2)
+        call = asyncio.create_task(caller.call(Kind.UNARY, asked))
+        await service.begun.get()
+        (frontend,) = owner._frontends
+        (task,) = frontend.running.values()
+        # As the timer of the frontend does, just before that of the owner.
+        await soon(lambda: time.monotonic() >= asked.ends_at - 0.01)
+        call.cancel()
+        await asyncio.gather(call, task, return_exceptions=True)
+    assert left == [(True, False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ PATIENCE_SECONDS = 4.0
 """So long takes an owner that is started again, and callers shall not notice."""
 _BETWEEN_ATTEMPTS_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
+# Of a call: both sides have a clock for its end.
+_LAST_SECONDS = 0.02
 
 
 class Caller:
@@ -79,12 +82,17 @@ class Caller:
     async def _connected(self) -> _Connection:
         if self._connection is not None and not self._connection.is_over:
             return self._connection
-        if self._connecting is None or self._connecting.done():
+        if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect_patiently(), name=f"to the owner of {self._signal}")
-            # Whoever waited may have gone.
-            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._connecting.add_done_callback(self._tried)
         # Others wait for it, too.
         return await asyncio.shield(self._connecting)
+
+    def _tried(self, done: asyncio.Task[_Connection]) -> None:
+        # Whoever waited may have gone, and an error that is kept would keep what they sent.
+        if not done.cancelled():
+            done.exception()
+        self._connecting = None
 
     async def _connect_patiently(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -164,6 +172,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for each in self._frames.feed(data):
+            if each.kind is Kind.NOT_TAKEN:
+                self.is_over = True
+                self._leave_if_done()
             waiting = self._waiting.get(each.number)
             # Nobody waits any more for what took too long.
             if waiting is not None and not waiting.response.done():
@@ -183,11 +194,13 @@ class _Connection(asyncio.Protocol):
             self._transport.write(call_frame(number, kind, call))
             return await waiting.response
         except asyncio.CancelledError:
-            if not self._transport.is_closing():
+            # What has no time left the owner ends itself, and learns from it.
+            if time.monotonic() < call.ends_at - _LAST_SECONDS and not self._transport.is_closing():
                 self._transport.write(frame(number, Kind.CANCEL))
             raise
         finally:
             del self._waiting[number]
+            self._leave_if_done()
             # An error would hold itself by it until Python looks for what has gone.
             del waiting
 
@@ -200,10 +213,13 @@ class _Connection(asyncio.Protocol):
         elif heard.kind is Kind.ONLY_WAITS:
             waiting.only_waits()
         elif heard.kind is Kind.NOT_TAKEN:
-            self.is_over = True
             waiting.response.set_exception(_NotTakenError())
         else:
             waiting.response.set_exception(read_error(heard.content))
+
+    def _leave_if_done(self) -> None:
+        if self.is_over and not self._waiting:
+            self._transport.close()
 
     def _gone(self) -> AirisError:
         return UnavailableError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from services.shared import errors
 from services.shared.errors import AirisError, FieldViolation
 from services.shared.rpc.limits import MAX_MESSAGE_BYTES
 
@@ -18,8 +19,10 @@ _LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<QB")
 # When it ends, and how long the name of the tenant and the trace are.
 _CALL = struct.Struct("<dHB")
-_KINDS: tuple[type[AirisError], ...] = (AirisError, *AirisError.__subclasses__())
-_CLASSES = {kind.code: kind for kind in _KINDS}
+# Not all subclasses: a store's own ones are told as the one whose code they have.
+_CLASSES: dict[str, type[AirisError]] = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AirisError)
+}
 
 
 class Kind(IntEnum):

@@ -6,6 +6,7 @@ import asyncio
 import stat
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,7 +14,8 @@ from typing import Any, Protocol, cast
 import structlog
 
 from resilience import deadline, load
-from resilience.grpc.guard import Entry, Guard
+from resilience.grpc.guard import Guard
+from services.shared.bus.ingest import MOST_WAITING_BYTES
 from services.shared.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
 from services.shared.handover.frames import Call, Frame, Frames, Kind, error_frame, frame, read_call
 from services.shared.rpc.context import set_tenant
@@ -25,7 +27,8 @@ logger = structlog.get_logger(__name__)
 _GRACE_SECONDS = 10.0
 # Of one frontend: calls that are under way or wait for a place, of which the policies give fewer.
 _MOST_CALLS = 1_024
-_MOST_BYTES = 128 * 1024 * 1024
+# More than may wait to be decoded: who sends too much is refused there, and does not hold up the others here.
+_MOST_BYTES = 2 * MOST_WAITING_BYTES
 
 
 class Answers(Protocol):
@@ -76,9 +79,11 @@ class Owner:
     def __init__(self, served: HandedOver, guard: Guard, clock: Callable[[], float] = time.monotonic) -> None:
         self._served = served
         self._guard = guard
+        self._rule = guard.rule(served.method)
         self._clock = clock
         self._server: asyncio.AbstractServer | None = None
         self._frontends: set[_Frontend] = set()
+        self._all_gone = asyncio.Event()
         self._is_ending = False
 
     async def start(self) -> None:
@@ -95,9 +100,8 @@ class Owner:
                     f"Others may enter handover.folder, {path.parent}, and would store data in anybody's name: "
                     f"chmod 700 {path.parent}"
                 )
-            # What a process before this one left is in nobody's use: the store has one owner.
-            path.unlink(missing_ok=True)
             loop = asyncio.get_running_loop()
+            # Takes the place of a socket that a process before this one left: the store has one owner.
             self._server = await loop.create_unix_server(lambda: _Frontend(self), str(path))
         except OSError as error:
             raise UnavailableError(
@@ -105,17 +109,22 @@ class Owner:
             ) from error
 
     async def stop(self) -> None:
-        """Takes nothing more, waits for what was taken, but not for long, and hangs up."""
+        """Takes nothing more, waits until the frontends have their answers, but not for long, and hangs up."""
         if self._server is None:
             return
         self._is_ending = True
         self._server.close()
         self._server = None
-        self._served.socket.unlink(missing_ok=True)
-        if running := [task for each in self._frontends for task in each.running.values()]:
-            await asyncio.wait(running, timeout=_GRACE_SECONDS)
-        for each in list(self._frontends):
-            each.hang_up()
+        with suppress(OSError):
+            self._served.socket.unlink(missing_ok=True)
+        for each in self._frontends:
+            each.say_goodbye()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                while self._frontends:
+                    self._all_gone.clear()
+                    await self._all_gone.wait()
+        await asyncio.gather(*(each.hang_up() for each in list(self._frontends)))
 
     def joined(self, frontend: _Frontend) -> bool:
         """Notes a frontend that has connected. Returns whether it may stay."""
@@ -125,6 +134,8 @@ class Owner:
     def left(self, frontend: _Frontend) -> None:
         """Notes that one has gone."""
         self._frontends.discard(frontend)
+        if not self._frontends:
+            self._all_gone.set()
 
     @property
     def takes(self) -> bool:
@@ -142,18 +153,19 @@ class Owner:
         Returns:
             The bytes of the response.
         """
-        guard, rule = self._guard, self._guard.rule(self._served.method)
+        guard, rule = self._guard, self._rule
         code, entry = "CANCELLED", None
         try:
             left = call.ends_at - self._clock()
             if left <= 0:
                 raise DeadlineExceededError("The deadline had passed before the call was begun.")
-            entry = await guard.enter_again(rule, _Known(call.tenant), left)
-            _also(entry, only_waits)
-            set_tenant(call.tenant)
+            # Also for the wait for a place.
             deadline.begin(left)
+            entry = await guard.enter_again(rule, _Known(call.tenant), left)
+            _also(only_waits)
+            set_tenant(call.tenant)
             try:
-                async with asyncio.timeout(left) as timer:
+                async with asyncio.timeout(call.ends_at - self._clock()) as timer:
                     response = await self._respond(kind, call)
             except TimeoutError as error:
                 if not timer.expired():
@@ -215,9 +227,17 @@ class _Frontend(asyncio.Protocol):
             self._owner.broken(str(error))
             self._transport.abort()
 
-    def hang_up(self) -> None:
-        """Ends the connection when what was answered has been sent."""
-        self._transport.close()
+    def say_goodbye(self) -> None:
+        """Tells the frontend that nothing more is taken: it leaves when it has its answers."""
+        self._send(frame(0, Kind.NOT_TAKEN))
+
+    async def hang_up(self) -> None:
+        """Ends what is still under way, and the connection."""
+        self._transport.abort()
+        running = list(self.running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     def _take(self, taken: Frame) -> None:
         number = taken.number
@@ -262,7 +282,7 @@ class _Frontend(asyncio.Protocol):
             self._transport.write(data)
 
 
-def _also(entry: Entry, only_waits: Callable[[], None]) -> None:
+def _also(only_waits: Callable[[], None]) -> None:
     """Lets the frontend know, too, from when on a call is no load any more."""
     end = load.ender()
 

@@ -227,7 +227,9 @@ class RpcServer:
         ends = [] if self._grpc is None else [self._grpc.stop(_GRACE_SECONDS)]
         if self._owner is not None:
             ends.append(self._owner.stop())
-        await asyncio.gather(*ends)
+        for ended in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
 
     async def stop(self) -> None:
         """Closes both servers."""
