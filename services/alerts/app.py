@@ -36,12 +36,11 @@ from services.alerts.store.adapters.postgres_resources import (
 from services.alerts.store.adapters.postgres_rules import PostgresRuleStore
 from services.alerts.store.adapters.postgres_signal import PostgresEventSignal
 from services.alerts.worker import Evaluator, Sender
-from services.shared.auth.config import AuthConfig
 from services.shared.background import until_one_ends
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.errors import AirisError, FailedPreconditionError
 from services.shared.patience import once, patiently
-from services.shared.rpc.server import Binding, Endpoints, RpcServer
+from services.shared.rpc.server import Binding, Endpoints, Listens, RpcServer
 
 DOMAIN = "alerts.airis"
 
@@ -70,7 +69,7 @@ class HasPort(Protocol):
         """Its port, without the offset."""
 
 
-class Settings(Protocol):
+class Settings(Listens, Protocol):
     """What the service needs of the whole configuration."""
 
     @property
@@ -96,18 +95,6 @@ class Settings(Protocol):
     @property
     def embedded(self) -> bool:
         """Whether a supervisor has started PostgreSQL before."""
-
-    @property
-    def host(self) -> str:
-        """The address to listen on."""
-
-    @property
-    def port_offset(self) -> int:
-        """Added to its ports."""
-
-    @property
-    def auth(self) -> AuthConfig:
-        """How callers are known."""
 
     @property
     def discovery(self) -> DiscoveryConfig:

@@ -11,30 +11,17 @@ from google.protobuf import message_factory
 from services.frontend.config import FrontendConfig
 from services.frontend.contract import SIGNALS, Signal, path_of
 from services.frontend.rpc import ForOwner
-from services.shared.auth.config import AuthConfig
 from services.shared.background import until_one_ends
 from services.shared.errors import InvalidArgumentError
 from services.shared.handover.caller import Caller
 from services.shared.handover.config import HandoverConfig
 from services.shared.rpc.otlp_http import OtlpHttp
-from services.shared.rpc.server import Binding, Endpoints, RpcServer
+from services.shared.rpc.server import Binding, Endpoints, Listens, RpcServer
 from services.shared.serving import Ports
 
 
-class Settings(Protocol):
+class Settings(Listens, Protocol):
     """What a frontend needs of the whole configuration."""
-
-    @property
-    def host(self) -> str:
-        """The address to listen on."""
-
-    @property
-    def port_offset(self) -> int:
-        """Added to every port."""
-
-    @property
-    def auth(self) -> AuthConfig:
-        """How callers are known."""
 
     @property
     def handover(self) -> HandoverConfig:

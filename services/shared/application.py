@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from services.shared.auth.config import AuthConfig
 from services.shared.background import until_one_ends
 from services.shared.bus.config import BusConfig
 from services.shared.bus.port import Bus
@@ -17,14 +16,14 @@ from services.shared.clickhouse.config import ClickHouseConfig
 from services.shared.discovery.config import DiscoveryConfig
 from services.shared.handover.config import HandoverConfig
 from services.shared.patience import once, patiently
-from services.shared.rpc.server import Endpoints, Ready, RpcServer
+from services.shared.rpc.server import Endpoints, Listens, Ready, RpcServer
 
 ColumnsT = TypeVar("ColumnsT")
 
 Role = Literal["all", "serve", "work"]
 
 
-class Place(Protocol):
+class Place(Listens, Protocol):
     """Where a service of the platform runs."""
 
     @property
@@ -34,18 +33,6 @@ class Place(Protocol):
     @property
     def role(self) -> Role:
         """What a process does."""
-
-    @property
-    def host(self) -> str:
-        """The address to listen on."""
-
-    @property
-    def port_offset(self) -> int:
-        """Added to every port."""
-
-    @property
-    def auth(self) -> AuthConfig:
-        """How callers are known."""
 
     @property
     def bus(self) -> BusConfig:

@@ -126,10 +126,9 @@ class Owner:
                     await self._all_gone.wait()
         await asyncio.gather(*(each.hang_up() for each in list(self._frontends)))
 
-    def joined(self, frontend: _Frontend) -> bool:
-        """Notes a frontend that has connected. Returns whether it may stay."""
+    def joined(self, frontend: _Frontend) -> None:
+        """Notes a frontend that has connected."""
         self._frontends.add(frontend)
-        return not self._is_ending
 
     def left(self, frontend: _Frontend) -> None:
         """Notes that one has gone."""
@@ -210,7 +209,8 @@ class _Frontend(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._owner.joined(self):
+        self._owner.joined(self)
+        if not self._owner.takes:
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

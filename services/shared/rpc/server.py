@@ -114,6 +114,22 @@ class Binding:
         )
 
 
+class Listens(Protocol):
+    """Where a process is reached, and by whom."""
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+
+    @property
+    def port_offset(self) -> int:
+        """Added to every port."""
+
+    @property
+    def auth(self) -> AuthConfig:
+        """How callers are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """Where a service listens, and what it serves there.
